@@ -1,0 +1,1 @@
+"""Where jobs run: one small interface, several engines, more by entry point."""

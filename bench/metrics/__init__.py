@@ -1,0 +1,1 @@
+"""Exact and fast metrics of video object segmentation, usable alone."""

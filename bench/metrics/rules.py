@@ -1,0 +1,41 @@
+"""Which frames of which object are scored, and what void means: one rule per protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ScoringRule:
+    """How a protocol turns masks into scores.
+
+    Attributes:
+        name: what tables and commands call it.
+        given_first: the object's first annotated frame is given to the method and not scored.
+        skip_last: the video's last frame is not scored (kept from the first DAVIS toolkit).
+        void: ``"background"`` counts void pixels (255) of the ground truth as background;
+            ``"ignored"`` removes them from both masks.
+        matched: predictions carry ids of their own; they are matched to the ground truth's
+            objects over the whole sequence (Hungarian, on the mean of (J + F) / 2).
+        max_proposals: most predicted objects a sequence may have where ``matched``.
+    """
+
+    name: str
+    given_first: bool
+    skip_last: bool
+    void: Literal["background", "ignored"]
+    matched: bool = False
+    max_proposals: int = 20
+
+
+SEMI_SUPERVISED = ScoringRule("semi-supervised", True, True, "background")
+"""DAVIS-2016 and DAVIS-2017: first and last frame dropped, void counts as background."""
+
+UNSUPERVISED = ScoringRule("unsupervised", False, False, "ignored", matched=True)
+"""DAVIS-2017 multi-object without a given mask: all frames, void ignored, proposals matched."""
+
+YOUTUBE_VOS = ScoringRule("youtube-vos", True, False, "background")
+"""YouTube-VOS: an object's first annotated frame is given and not scored, the last one is."""
+
+RULES = {rule.name: rule for rule in (SEMI_SUPERVISED, UNSUPERVISED, YOUTUBE_VOS)}
