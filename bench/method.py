@@ -233,6 +233,19 @@ class AddsObjects(abc.ABC):
         """
 
 
+class Unprompted(abc.ABC):
+    """Mix-in of methods that can segment a video without being given any mask."""
+
+    @abc.abstractmethod
+    def begin_unprompted(self, frame: Frame) -> tuple[State, torch.Tensor]:
+        """Start on a video without a mask.
+
+        Returns:
+            The state for the next ``step``, and the first frame's scores ``(1 + proposals, H, W)``
+            as ``step`` returns them. The number of proposals (20 at most) stays fixed.
+        """
+
+
 class FromCheckpoint(abc.ABC):
     """Mix-in of methods that load weights from a file."""
 
