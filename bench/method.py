@@ -159,6 +159,8 @@ class Method(abc.ABC):
     Class attributes:
         card: what it is and what it consumed.
         Settings: pydantic model of its settings; the defaults must be usable.
+        config_file: YAML with its presets, for plugins; methods in the tree have theirs in
+            ``configs/methods/<name>.yaml``.
 
     Args:
         settings: an instance of ``Settings``.
@@ -170,6 +172,7 @@ class Method(abc.ABC):
 
     card: ClassVar[MethodCard]
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    config_file: ClassVar[Path | None] = None
 
     def __init__(self, settings: MethodSettings, context: Context) -> None:
         self.settings = settings

@@ -109,9 +109,7 @@ class Memory:
         channels, height, width = features.shape
         self.height, self.width, self.border = height, width, border
         self.first = features.flatten(1).T.contiguous()
-        self.keys = features.new_zeros(
-            context, height + 2 * border, width + 2 * border, channels
-        )
+        self.keys = features.new_zeros(context, height + 2 * border, width + 2 * border, channels)
         self.labels = features.new_zeros(1 + context, height * width, labels.shape[0])
         self.labels[0] = labels.flatten(1).T
         self.context = context
@@ -194,9 +192,13 @@ class Propagator:
         score = torch.cat([first_score, score], 1)
         slot = torch.cat([first_slot, slot], 1)
         cell = torch.cat([first_cell, cell], 1)
-        count = torch.cat([count, torch.ones_like(count[:, :1]).expand_as(score[:, count.shape[1] :])], 1)
+        count = torch.cat(
+            [count, torch.ones_like(count[:, :1]).expand_as(score[:, count.shape[1] :])], 1
+        )
         score, order = score.topk(min(self.settings.top_k, score.shape[1]), dim=1)
-        return self._weigh(score, slot.gather(1, order), cell.gather(1, order), count.gather(1, order))
+        return self._weigh(
+            score, slot.gather(1, order), cell.gather(1, order), count.gather(1, order)
+        )
 
     def _weigh(self, score: Tensor, slot: Tensor, cell: Tensor, count: Tensor) -> Affinity:
         """Softmax over the ``top_k`` best, where a candidate may stand for several equal copies.
@@ -209,28 +211,39 @@ class Propagator:
         weight = torch.softmax(score / self.settings.temperature + taken.log(), dim=1)
         return Affinity(slot, cell, weight)
 
+    def _padded_copies(self, memory: Memory) -> int:
+        """How many copies of the first frame stand in for frames before the video's start.
+
+        With ``context`` frames remembered, frame ``t`` sees ``context + 1 - t`` of them.
+        """
+        frame = memory.seen + 1
+        return max(0, self.settings.context + 1 - frame) if self.settings.pad_first else 0
+
     def _first_copies(self, memory: Memory, cell: Tensor) -> Tensor:
         """How many copies of each first-frame candidate ``(N, K)`` compete, as float.
 
-        The long-term copy counts once; each padded copy counts where its cell is inside the
-        radius. (With ``context`` frames remembered, frame ``t`` sees ``context + 1 - t`` of them.)
+        The long-term copy counts where its cell is inside ``radius_first``, each padded copy
+        where it is inside ``radius``.
         """
-        count = torch.ones(cell.shape, device=cell.device)
-        frame = memory.seen + 1
-        padded = self.settings.context + 1 - frame if self.settings.pad_first else 0
-        if padded <= 0:
-            return count
-        radius = self.settings.radius
-        if radius is None:
-            return count + padded
         query = torch.arange(cell.shape[0], device=cell.device)[:, None]
         dy = cell // memory.width - query // memory.width
         dx = cell % memory.width - query % memory.width
-        return count + padded * (dy * dy + dx * dx < radius * radius)
+        squared = (dy * dy + dx * dx).float()
+
+        def inside(radius: float | None) -> Tensor:
+            return torch.ones_like(squared) if radius is None else (squared < radius**2).float()
+
+        long_term = inside(self.settings.radius_first)
+        return long_term + self._padded_copies(memory) * inside(self.settings.radius)
 
     def _match_first(self, memory: Memory, features: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and cells ``(N, K)`` of the best candidates in the first frame, descending."""
-        return self._match_dense(memory, features, memory.first, self.settings.radius_first)
+        radius = self.settings.radius_first
+        if radius is not None and self._padded_copies(memory):
+            # The padded copies may reach further than the long-term one.
+            padded = self.settings.radius
+            radius = None if padded is None else max(radius, padded)
+        return self._match_dense(memory, features, memory.first, radius)
 
     def _match_dense(
         self, memory: Memory, features: Tensor, keys: Tensor, radius: float | None
@@ -255,7 +268,7 @@ class Propagator:
     def _disc(
         memory: Memory, start: int, count: int, radius: float, device: torch.device
     ) -> Tensor:
-        """bool ``(count, N)``: which cells lie inside the radius of queries start, start + 1, ..."""
+        """Which cells lie inside the radius of ``count`` queries from ``start``: bool ``(count, N)``."""
         cells = torch.arange(memory.height * memory.width, device=device)
         query = cells[start : start + count, None]
         dy = query // memory.width - cells // memory.width
@@ -305,7 +318,9 @@ class Propagator:
                 kept = best.shape[1]
                 score[rows, columns, :kept] = best.view(block)
                 score[rows, columns, kept:] = -math.inf
-                slot[rows, columns, :kept] = (1 + index // (window_height * window_width)).view(block)
+                slot[rows, columns, :kept] = (1 + index // (window_height * window_width)).view(
+                    block
+                )
                 cell[rows, columns, :kept] = (y * width + x).view(block)
         shape = (height * width, self.settings.top_k)
         # Candidates outside the map have weight zero; their cell only has to be a valid index.
@@ -353,7 +368,9 @@ def copy_labels(affinity: Affinity, labels: Tensor) -> Tensor:
     return torch.einsum("nk,nkl->nl", affinity.weight, gathered)
 
 
-def labels_from_mask(mask: Mask, ids: tuple[int, ...], size: tuple[int, int], device: str) -> Tensor:
+def labels_from_mask(
+    mask: Mask, ids: tuple[int, ...], size: tuple[int, int], device: str
+) -> Tensor:
     """Soft labels of a mask on the feature grid, by bilinear resizing without anti-aliasing.
 
     Args:

@@ -92,9 +92,7 @@ class Streams:
         """Introduce the objects of ``mask`` (ids not seen before, no void) in this frame."""
         new = object_ids(mask)
         if self.states and isinstance(self.method, AddsObjects):
-            self.states[0] = self.clock.run(
-                self.method.add_objects, self.states[0], frame, mask
-            )
+            self.states[0] = self.clock.run(self.method.add_objects, self.states[0], frame, mask)
             self.groups[0] += new
             return
         self.states.append(self.clock.run(self.method.begin, frame, mask))
@@ -118,7 +116,7 @@ class Streams:
         return labels_of(merged, self.ids)
 
 
-def check_scores(scores: torch.Tensor, objects: int, frame: Frame, method: Method) -> None:
+def check_scores(scores: Any, objects: int, frame: Frame, method: Method) -> None:
     """Raise :class:`MethodError` unless scores keep the contract of ``Method.step``."""
     import torch
 

@@ -185,3 +185,8 @@ def get_engine(name: str) -> type[Engine]:
     """The engine registered under a name."""
     found: type[Engine] = _get("engines", ENGINES, name)
     return found
+
+
+def load_reports() -> Any:
+    """The package that turns runs into tables and pages; the harness knows it by name only."""
+    return importlib.import_module("reports")

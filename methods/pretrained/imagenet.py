@@ -161,7 +161,9 @@ class ImageNet(FeaturePropagation, FromCheckpoint):
     def load(self, path: Path) -> None:
         """Load a timm state dict of the encoder (``.safetensors`` or ``.pth``), strictly."""
         if not path.is_file():
-            raise MethodError(path, "no such file", "a checkpoint of the encoder", "Check --weights.")
+            raise MethodError(
+                path, "no such file", "a checkpoint of the encoder", "Check --weights."
+            )
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 

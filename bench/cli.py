@@ -1,0 +1,511 @@
+"""The command line: parse, call, print. All work is done elsewhere, and imported only when used."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+
+import typer
+from rich.console import Console
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.engine.base import Outcome
+    from bench.plan import Plan
+
+app = typer.Typer(
+    help="What labels buy in video object segmentation: run, score and compare methods.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look after datasets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+console = Console()
+errors = Console(stderr=True)
+
+SetOption = Annotated[
+    Optional[list[str]],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option("--set", help="Override a setting: KEY=VALUE or METHOD.KEY=VALUE. Repeatable."),
+]
+RootOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="The data's folder. Otherwise $BENCH_DATA/NAME, then ./data/NAME."),
+]
+
+
+def main() -> None:
+    """Run a command; errors a user can mend become one message and exit code 2."""
+    try:
+        app()
+    except BenchError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        errors.print("Stopped. What had finished is kept.")
+        sys.exit(130)
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error and leave with exit code 2."""
+    errors.print("[bold red]error:[/] ", end="")
+    errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def names(text: str | None) -> list[str] | None:
+    """``"a,b"`` as a list; None stays None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+@app.command()
+def run(
+    methods: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Methods, separated by commas. Default: imagenet,copy"),
+    ] = None,
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Datasets, separated by commas; NAME or NAME-SPLIT. Default: synthetic"),
+    ] = None,
+    root: RootOption = None,
+    sequences: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Only these sequences, separated by commas."),
+    ] = None,
+    seeds: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Seeds, separated by commas. Default: 0"),
+    ] = None,
+    preset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="tiny or paper, for all methods. Default: each method's own."),
+    ] = None,
+    protocol: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="semi-supervised (default) or unsupervised."),
+    ] = None,
+    device: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="auto (default), cpu or cuda."),
+    ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Jobs at a time. Default: as many as cores and memory allow."),
+    ] = None,
+    engine: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Where jobs run; see `list engines`. Default: local"),
+    ] = None,
+    weights: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="A checkpoint: METHOD=FILE. Repeatable."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="The run's folder. Default: runs/<date and time>"),
+    ] = None,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="YAML with any of these options; the command line wins."),
+    ] = None,
+    settings: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would run, and run nothing.")
+    ] = False,
+    resume: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Continue an interrupted run's folder; finished jobs are not repeated."),
+    ] = None,
+) -> None:
+    """Run methods on datasets and print the table of scores."""
+    from bench.config import load_run_config, parse_assignments
+    from bench.errors import ConfigError
+    from bench.run import execute, new_run_name, stored_request
+
+    chosen: dict[str, Any] = {
+        "methods": names(methods),
+        "data": names(data),
+        "root": root,
+        "sequences": names(sequences),
+        "seeds": names(seeds),
+        "preset": preset,
+        "protocol": protocol,
+        "device": device,
+        "weights": _weights(weights),
+    }
+    places = {"workers": workers, "engine": engine}
+    if resume is not None:
+        clash = [key for key, value in chosen.items() if value is not None]
+        clash += [
+            key for key, value in (("config", config), ("set", settings), ("out", out)) if value
+        ]
+        if clash:
+            raise ConfigError(
+                "--resume",
+                f"--{clash[0]} beside it",
+                "a run's folder alone (with --workers or --engine at most)",
+                "A resumed run keeps its configuration; start a new run to change it.",
+            )
+        request, assignments = stored_request(resume)
+        request = request.model_copy(update={k: v for k, v in places.items() if v is not None})
+        path = resume
+    else:
+        request = load_run_config(config, chosen | places)
+        assignments = parse_assignments(settings or [])
+        path = out or Path("runs") / new_run_name()
+    if dry_run:
+        from bench.plan import make_plan
+
+        _print_plan(make_plan(request, assignments))
+        return
+    _execute(execute, request, assignments, path)
+
+
+def _weights(options: list[str] | None) -> dict[str, Path] | None:
+    from bench.errors import ConfigError
+
+    if not options:
+        return None
+    found = {}
+    for option in options:
+        method, equals, file = option.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"--weights {option}",
+                "no METHOD=FILE",
+                "for instance crw=crw.pth",
+                "Name the method.",
+            )
+        found[method] = Path(file)
+    return found
+
+
+def _print_plan(plan: Plan) -> None:
+    from collections import Counter
+
+    from rich.table import Table
+
+    table = Table("method", "variant", "dataset", "split", "jobs", "frames")
+    jobs: Counter[tuple[str, str, str, str]] = Counter()
+    frames: Counter[tuple[str, str, str, str]] = Counter()
+    for job in plan.jobs:
+        key = (job.method, job.variant, job.data.label, job.data.split)
+        jobs[key] += 1
+        frames[key] += job.frames
+    for key, count in jobs.items():
+        table.add_row(*key, str(count), str(frames[key]))
+    console.print(table)
+    for skip in plan.skips:
+        console.print(f"skipped: {skip.method} on {skip.dataset}: {skip.reason}", markup=False)
+    console.print(f"{len(plan.jobs)} jobs. Nothing was run.")
+
+
+def _execute(execute: Any, request: Any, assignments: dict[str, Any], path: Path) -> None:
+    from bench.store import load_run
+
+    with _progress() as progress:
+        bar = progress.add_task("planning", total=None)
+
+        def on_start(plan: Plan, reused: int) -> None:
+            frames = sum(job.frames for job in plan.jobs)
+            progress.update(bar, description="segmenting", total=frames)
+            if reused:
+                progress.console.print(f"{reused} of {len(plan.jobs)} jobs were finished before.")
+                done = sum(j.frames for j in plan.jobs if (path / "jobs" / j.id).is_dir())
+                progress.update(bar, completed=done)
+            for skip in plan.skips:
+                progress.console.print(
+                    f"skipped: {skip.method} on {skip.dataset}: {skip.reason}", markup=False
+                )
+
+        def on_outcome(outcome: Outcome) -> None:
+            job = outcome.job.job
+            progress.advance(bar, job.frames)
+            if outcome.error is not None:
+                progress.console.print(f"failed: {job}: {outcome.error}", style="red", markup=False)
+
+        result = execute(request, assignments, path, on_start, on_outcome)
+    from bench.registry import load_reports
+
+    load_reports().print_table([load_run(path)], console)
+    console.print(f"\nRun: {path}", soft_wrap=True)
+    console.print(f"Page and figures: python -m bench report {path}", soft_wrap=True)
+    if result.failures:
+        errors.print(f"{len(result.failures)} of {len(result.plan.jobs)} jobs failed.", style="red")
+        sys.exit(1)
+    if not result.plan.jobs:
+        errors.print("Nothing could be run; see the reasons above.", style="red")
+        sys.exit(1)
+
+
+def _progress() -> Any:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+    )
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(help="Folders of runs. Default: the newest one in runs/"),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Where to write. Default: RUN/report"),
+    ] = None,
+) -> None:
+    """Turn runs into tables, figures and one HTML page."""
+    from bench.errors import StoreError
+    from bench.registry import load_reports
+    from bench.store import load_run
+
+    if not runs:
+        stored = [folder.parent for folder in Path("runs").glob("*/run.json")]
+        if not stored:
+            raise StoreError("runs/", "no run", "at least one", "Run `python -m bench run` first.")
+        runs = [max(stored, key=lambda folder: (folder / "run.json").stat().st_mtime)]
+    reports = load_reports()
+    loaded = [load_run(path) for path in runs]
+    files = reports.build(loaded, out or runs[0] / "report")
+    reports.print_table(loaded, console)
+    console.print(f"\nReport: {files.page}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    masks: Annotated[
+        Path, typer.Argument(metavar="MASK_DIR", help="Folder or .zip: one folder per sequence.")
+    ],
+    data: Annotated[str, typer.Option(help="The dataset that was segmented.")],
+    out: Annotated[Path, typer.Option(help="CSV with one row per object and a last row ALL.")],
+    root: RootOption = None,
+    frames: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="CSV with one row per object and frame."),
+    ] = None,
+    sequences: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Only these sequences, separated by commas."),
+    ] = None,
+    protocol: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Scoring rule. Default: the dataset's own."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Object ids that the data does not have are errors.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Score masks that anybody made; no method is involved."""
+    from bench.dataset import VideoDataset, find_root
+    from bench.errors import ConfigError
+    from bench.evaluate import evaluate as score
+    from bench.metrics.rules import RULES
+    from bench.registry import get_dataset
+
+    dataset, split = get_dataset(data)
+    if not issubclass(dataset, VideoDataset):
+        raise ConfigError(f"--data {data}", "still images", "a video dataset", "Name another one.")
+    if protocol is not None and protocol not in RULES:
+        raise ConfigError(
+            f"--protocol {protocol}", "no such rule", f"one of {', '.join(RULES)}", "Correct it."
+        )
+    opened = dataset(find_root(dataset, root), split)
+    assert isinstance(opened, VideoDataset)
+    with _progress() as progress:
+        bar = progress.add_task("scoring", total=None)
+
+        def advance(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        result = score(
+            masks,
+            opened,
+            out,
+            frames,
+            strict=strict,
+            workers=workers,
+            sequences=names(sequences),
+            rule=RULES[protocol] if protocol else None,
+            progress=advance,
+        )
+    for warning in result.warnings:
+        errors.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    _print_evaluation(result)
+    console.print(f"Scores: {out}" + (f"\nFrames: {frames}" if frames else ""), soft_wrap=True)
+
+
+def _print_evaluation(result: Any) -> None:
+    from rich.table import Table
+
+    table = Table(*result.headline)
+    table.add_row(*(f"{100 * value:.1f}" for value in result.headline.values()))
+    console.print(table)
+
+
+@app.command()
+def segment(
+    source: Annotated[
+        Path, typer.Argument(metavar="VIDEO_OR_FRAMES", help="A video file or a folder of frames.")
+    ],
+    mask: Annotated[Path, typer.Option(help="PNG with the object ids of the first frame.")],
+    method: Annotated[str, typer.Option(help="See `list methods`.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks; nothing else is written there.")],
+    weights: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A checkpoint for the method."),
+    ] = None,
+    preset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="tiny or paper. Default: the method's own."),
+    ] = None,
+    settings: SetOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int, typer.Option(help="For methods that draw at random.")] = 0,
+    overlay: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Also write a video with the masks over the frames."),
+    ] = None,
+) -> None:
+    """Segment a video of your own, given the mask of its first frame."""
+    from bench.segment import build_segmenter, open_with_mask, write_overlay, write_segmentation
+
+    video, given = open_with_mask(source, mask)
+    segmenter = build_segmenter(method, preset, settings or [], device, seed, weights)
+    with _progress() as progress:
+        bar = progress.add_task("segmenting", total=len(video))
+        write_segmentation(segmenter, video, given, out, lambda: progress.advance(bar))
+        if overlay is not None:
+            progress.reset(bar, description="drawing", total=len(video))
+            write_overlay(video, out, overlay, lambda: progress.advance(bar))
+    console.print(f"Masks: {out}" + (f"\nOverlay: {overlay}" if overlay else ""), soft_wrap=True)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, data or engines.")],
+) -> None:
+    """List what is registered, from the tree and from installed packages."""
+    from bench.errors import ConfigError
+    from bench.listing import TABLES
+
+    if what not in TABLES:
+        raise ConfigError(
+            f"list {what}", "no such list", f"one of {', '.join(TABLES)}", "Correct it."
+        )
+    table, failures = TABLES[what]()
+    console.print(table)
+    for failure in failures:
+        errors.print(f"not loaded: {failure.name}: {failure.reason}", style="yellow", markup=False)
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A dataset; see `list data`.")],
+    root: RootOption = None,
+) -> None:
+    """Read a dataset once and say what is there, what is missing or broken, and how to get it."""
+    from bench.dataset import find_root
+    from bench.listing import describe_contents
+    from bench.registry import get_dataset
+
+    dataset, split = get_dataset(name)
+    folder = find_root(dataset, root)
+    broken = False
+    for part in [split] if split else dataset.splits:
+        try:
+            opened = dataset(folder, part)
+        except BenchError as error:
+            console.print(f"{part}: not usable. {error}", markup=False, soft_wrap=True)
+            broken = broken or split is not None
+            continue
+        with console.status(f"reading {name} {part}"):
+            problems = opened.verify()
+        console.print(f"{part}: {describe_contents(opened)}", markup=False, soft_wrap=True)
+        for problem in problems:
+            style = "red" if problem.severity == "error" else "yellow"
+            console.print(f"  {problem}", style=style, markup=False, soft_wrap=True)
+        broken = broken or any(problem.severity == "error" for problem in problems)
+    if folder is not None:
+        console.print(f"Folder: {folder}", soft_wrap=True)
+    if broken:
+        console.print(f"How to get it: {dataset.how_to_get}", soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command()
+def check(
+    method: Annotated[str, typer.Argument(help="A method; see `list methods`.")],
+    preset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="tiny or paper. Default: the method's own."),
+    ] = None,
+    settings: SetOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    weights: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A checkpoint for the method."),
+    ] = None,
+) -> None:
+    """Test whether a method keeps the contract; for authors of plugins."""
+    from bench.conformance import CHECKS
+    from bench.segment import build_segmenter
+
+    segmenter = build_segmenter(method, preset, settings or [], device, 0, weights)
+    failed = 0
+    for test in CHECKS:
+        with errors.status(test.title):
+            complaint = test.complaint(segmenter)
+        failed += complaint is not None
+        console.print(
+            f"[green]pass[/] {test.title}" if complaint is None else f"[red]FAIL[/] {test.title}"
+        )
+        if complaint is not None:
+            console.print(f"     {complaint}", markup=False, soft_wrap=True)
+    console.print(f"{len(CHECKS) - failed} passed, {failed} failed")
+    if failed:
+        sys.exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what was found, and what will not work and why."""
+    from bench.doctor import examine
+
+    broken = False
+    for section, findings in examine():
+        console.print(f"\n[bold]{section}[/]")
+        for finding in findings:
+            mark = (
+                "[green]ok[/] "
+                if finding.ok
+                else ("[red]NO[/] " if finding.needed else "[yellow]--[/] ")
+            )
+            console.print(mark, end=" ")
+            console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+            broken = broken or (finding.needed and not finding.ok)
+    if broken:
+        sys.exit(1)

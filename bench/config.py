@@ -1,0 +1,213 @@
+"""What a run is asked to do: YAML and command line, checked by typed models.
+
+Configuration is data. A wrong key or value becomes one :class:`bench.errors.ConfigError` that
+names the path of the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import ConfigError
+from bench.method import Method, MethodSettings
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+"""The folder of the tree's own YAML files."""
+
+Preset = Literal["tiny", "paper"]
+
+
+class RunConfig(BaseModel):
+    """One run, as the command line or a YAML file describes it.
+
+    Attributes:
+        methods: names of methods.
+        data: names of datasets, each ``NAME`` or ``NAME-SPLIT``.
+        root: where the data lies; see :func:`bench.dataset.find_root`.
+        sequences: only these sequences, where a dataset has them; None for all.
+        seeds: each method runs once per seed.
+        preset: ``"tiny"`` or ``"paper"`` for every method; None for each method's own default.
+        protocol: ``"semi-supervised"`` or ``"unsupervised"``.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        workers: jobs at a time; None chooses.
+        engine: where jobs run.
+        settings: overrides by method or dataset name.
+        weights: a checkpoint by method name.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    methods: list[str] = Field(default=["imagenet", "copy"], min_length=1)
+    data: list[str] = Field(default=["synthetic"], min_length=1)
+    root: Path | None = None
+    sequences: list[str] | None = None
+    seeds: list[int] = Field(default=[0], min_length=1)
+    preset: Preset | None = None
+    protocol: Literal["semi-supervised", "unsupervised"] = "semi-supervised"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = Field(default=None, ge=1)
+    engine: str = "local"
+    settings: dict[str, dict[str, Any]] = {}
+    weights: dict[str, Path] = {}
+
+
+def config_error(source: str, error: ValidationError, model: type[BaseModel]) -> ConfigError:
+    """Turn pydantic's first complaint into one that names the key's path and what is allowed."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    where = f"{source}: {path}" if path else source
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "Remove or correct it."
+        return ConfigError(where, "an unknown key", f"one of {', '.join(known) or 'none'}", hint)
+    return ConfigError(where, repr(first.get("input")), first["msg"], "Correct the value.")
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Names of the fields of the (nested) model at a path."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; :class:`ConfigError` says what is wrong with the file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(path, "no such file", "a YAML file", "Check the path.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(path, f"unreadable YAML: {error}", "a mapping", "Correct it.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            path, type(content).__name__, "a mapping of keys to values", "Correct it."
+        )
+    return content
+
+
+def load_run_config(file: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """Combine a YAML file and the options given on the command line, which win.
+
+    Args:
+        file: YAML with the fields of :class:`RunConfig`, or None.
+        overrides: fields to set; None values are ignored.
+    """
+    content = read_yaml(file) if file else {}
+    content.update({key: value for key, value in overrides.items() if value is not None})
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise config_error(str(file or "command line"), error, RunConfig) from None
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Parse ``--set key=value`` options; values are read as YAML, keys may have dots."""
+    parsed: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(
+                f"--set {text}",
+                "no key=value",
+                "for instance --set propagation.top_k=5",
+                "Add '='.",
+            )
+        try:
+            parsed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text}", str(error), "a YAML value", "Quote it.") from error
+    return parsed
+
+
+def assign(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested dictionaries, in place."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+        if not isinstance(settings, dict):
+            raise ConfigError(f"--set {key}", f"{parent} is a value", "a group", "Shorten the key.")
+    settings[last] = value
+
+
+def known_key(model: type[BaseModel], key: str) -> bool:
+    """Whether a dotted key names a field of a settings model."""
+    head, _, rest = key.partition(".")
+    field = model.model_fields.get(head)
+    if field is None:
+        return False
+    if not rest:
+        return True
+    annotation = field.annotation
+    return (
+        isinstance(annotation, type)
+        and issubclass(annotation, BaseModel)
+        and known_key(annotation, rest)
+    )
+
+
+class MethodConfig(BaseModel):
+    """A method's YAML file: its presets, and which of them is the default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    default_preset: Preset = "tiny"
+    presets: dict[Preset, dict[str, Any]] = {}
+
+
+def method_config(name: str, method: type[Method]) -> MethodConfig:
+    """The presets of a method: ``configs/methods/<name>.yaml``, or a plugin's own file."""
+    path = method.config_file or CONFIGS / "methods" / f"{name}.yaml"
+    if not path.is_file():
+        return MethodConfig()
+    try:
+        return MethodConfig.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise config_error(str(path), error, MethodConfig) from None
+
+
+def method_settings(
+    name: str, method: type[Method], preset: Preset | None, overrides: Mapping[str, Any]
+) -> tuple[MethodSettings, Preset]:
+    """A method's settings under a preset with overrides, and the preset used."""
+    config = method_config(name, method)
+    used = preset or config.default_preset
+    merged = merge(config.presets.get(used, {}), overrides)
+    try:
+        return method.Settings.model_validate(merged), used
+    except ValidationError as error:
+        raise config_error(name, error, method.Settings) from None
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries combined; ``over`` wins, neither is changed."""
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,126 @@
+"""Computing one job: segment a sequence, score it, measure what it cost, store all of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bench.masks import write_mask
+from bench.memory import peak_memory_mb, reset_peak_memory
+from bench.method import Context, Method
+from bench.metrics import SequenceScorer
+from bench.metrics.rules import UNSUPERVISED
+from bench.plan import DataChoice, Job
+from bench.protocol import PROTOCOLS
+from bench.registry import get_method
+from bench.store import job_workspace, write_json
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job and the run it belongs to: what travels to a worker."""
+
+    job: Job
+    run: Path
+
+
+@lru_cache(maxsize=1)
+def _method(name: str, settings: str, device: str, seed: int, weights: Path | None) -> Method:
+    """The method of the last job, kept because neighbouring jobs mostly share it."""
+    method = get_method(name)
+    return method(
+        method.Settings.model_validate(json.loads(settings)), Context(device, seed, weights)
+    )
+
+
+@lru_cache(maxsize=1)
+def _dataset(choice: str) -> Any:
+    fields = json.loads(choice)
+    root = Path(fields["root"]) if fields["root"] else None
+    return DataChoice(
+        fields["label"], fields["name"], fields["split"], root, fields["settings"]
+    ).open()
+
+
+def build_method(job: Job) -> Method:
+    """The job's method, built or taken from the previous job."""
+    settings = json.dumps(job.settings, sort_keys=True)
+    return _method(job.method, settings, job.device, job.seed, job.weights)
+
+
+def run_job(task: Task) -> Mapping[str, Any]:
+    """Compute a job and store it.
+
+    Returns:
+        The stored cost record.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    job = task.job
+    dataset = _dataset(json.dumps(asdict(job.data), default=str, sort_keys=True))
+    video = dataset.video(job.sequence)
+    method = build_method(job)
+    reset_peak_memory(job.device)
+    torch.manual_seed(job.seed)
+    rule = UNSUPERVISED if job.protocol == "unsupervised" else dataset.scoring
+    scorer = SequenceScorer(rule, len(video)) if video.scorable else None
+    seconds, steps, flops = 0.0, 0, math.nan
+    with job_workspace(task.run, job) as (folder, masks):
+        predictions = PROTOCOLS[job.protocol](method, video)
+        for index in range(len(video)):
+            # Operations are counted on the last frame, when the memory is fullest. Counting
+            # slows the method down, so that frame's time is left out where there are others.
+            counter = FlopCounterMode(display=False) if index == len(video) - 1 else nullcontext()
+            with counter:
+                prediction = next(predictions)
+            if isinstance(counter, FlopCounterMode):
+                flops = float(counter.get_total_flops())
+            write_mask(masks / f"{prediction.name}.png", prediction.mask)
+            if scorer is not None and prediction.truth is not None:
+                scorer.update(prediction.index, prediction.mask, prediction.truth)
+            if prediction.steps and (index < len(video) - 1 or not steps):
+                seconds += prediction.seconds
+                steps += prediction.steps
+        next(predictions, None)  # lets the protocol complain about a video without objects
+        found = scorer.result().objects if scorer is not None else {}
+        write_json(
+            folder / "scores.json",
+            [
+                {
+                    "object": number,
+                    "seen": video.objects[number].seen if number in video.objects else None,
+                    "frames": [int(frame) for frame in scores.frames],
+                    "J": [float(value) for value in scores.j],
+                    "F": [float(value) for value in scores.f],
+                }
+                for number, scores in found.items()
+            ],
+        )
+        regime = method.regime()
+        cost = {
+            "seconds": seconds,
+            "frames": steps,
+            "fps": steps / seconds if seconds else math.nan,
+            "peak_memory_mb": peak_memory_mb(job.device),
+            "parameters": method.parameters_count(),
+            "flops": flops,
+            "training_images": regime.images,
+            "training_seconds": math.nan,
+            "device": job.device,
+            "protocol": asdict(method.protocol()),
+            "regime": {
+                **asdict(regime),
+                "summary": regime.summary,
+                "annotated_masks": regime.annotated_masks,
+                "annotation_hours": regime.annotation_hours,
+            },
+        }
+        write_json(folder / "cost.json", cost)
+    return cost
