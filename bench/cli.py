@@ -439,7 +439,9 @@ def data_check(
         try:
             opened = dataset(folder, part)
         except BenchError as error:
-            console.print(f"{part}: not usable. {error}", markup=False, soft_wrap=True)
+            console.print(
+                f"{part}: not there ({error.where}: {error.found})", markup=False, soft_wrap=True
+            )
             broken = broken or split is not None
             continue
         with console.status(f"reading {name} {part}"):

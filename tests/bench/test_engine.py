@@ -28,7 +28,9 @@ def test_failures_stay_where_they_are(engine):
     assert outcomes[3].value == 9
     assert "ValueError: a bad job" in outcomes["raise"].error
     assert "test_engine.py" in outcomes["raise"].error
-    assert outcomes["mend"].error == str(DataError("file.png", "nothing", "something", "Do something."))
+    assert outcomes["mend"].error == str(
+        DataError("file.png", "nothing", "something", "Do something.")
+    )
 
 
 def test_a_killed_worker_fails_only_its_job():

@@ -25,7 +25,7 @@ def naive_propagation(
     features: list[Tensor], labels: Tensor, config: PropagationSettings
 ) -> Tensor:
     """Labels (L, h, w) of the last frame; every candidate and every padded copy written out."""
-    channels, height, width = features[0].shape
+    height, width = features[0].shape[1:]
     grid = [(y, x) for y in range(height) for x in range(width)]
     if config.normalise:
         features = [f / f.norm(dim=0, keepdim=True).clamp(min=1e-12) for f in features]
