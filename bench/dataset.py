@@ -138,7 +138,7 @@ def find_root(dataset: type[Dataset], root: Path | None) -> Path | None:
             homes.insert(0, Path(os.environ["BENCH_DATA"]))
         candidates = [home / folder for home in homes for folder in dataset.folders]
     for candidate in candidates:
-        if candidate.is_dir() and dataset.recognises(candidate):
+        if candidate.exists() and dataset.recognises(candidate):
             return candidate
     looked = ", ".join(str(candidate) for candidate in candidates)
     raise DataError(

@@ -65,8 +65,7 @@ def read_image(path: Path) -> RGB:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if decoded is not None:
-            image: RGB = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-            return image
+            return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     try:
         with Image.open(io.BytesIO(data)) as opened:
             return np.array(opened.convert("RGB"), dtype=np.uint8)
@@ -308,7 +307,7 @@ class VideoFile:
 
 def _turned(frame: Any) -> bool:
     """Whether a frame is stored on its side, as phones do with upright recordings."""
-    return frame.rotation % 180 != 0
+    return bool(frame.rotation % 180)
 
 
 def _upright(frame: Any) -> RGB:

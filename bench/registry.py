@@ -172,10 +172,9 @@ def get_method(name: str) -> type[Method]:
 def get_dataset(name: str) -> tuple[type[Dataset], str | None]:
     """The dataset registered under ``NAME`` or ``NAME-SPLIT``, and the split if one was named."""
     discover("datasets")
-    if name not in DATASETS.module_dict and "-" in name:
-        base, _, split = name.rpartition("-")
-        found = DATASETS.module_dict.get(base)
-        if found is not None and split in found.splits:
+    for base, found in DATASETS.module_dict.items():
+        split = name.removeprefix(f"{base}-")
+        if split != name and split in found.splits:
             return found, split
     dataset: type[Dataset] = _get("datasets", DATASETS, name)
     return dataset, None
