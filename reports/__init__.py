@@ -1,0 +1,90 @@
+"""Runs -> tables, figures and one HTML page. Reads the store only.
+
+::
+
+    reports.build([load_run(path)], path / "report")
+    reports.print_table([load_run(path)], rich.console.Console())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.store import Run
+
+__all__ = ["ReportFiles", "build", "print_table"]
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What a report consists of.
+
+    Attributes:
+        folder: where it lies.
+        page: the HTML page.
+        table: ``table.csv``.
+        per_sequence: ``per_sequence.csv``.
+        per_object: ``per_object.csv``.
+        markdown: ``table.md``.
+        latex: ``table.tex``.
+        figures: every SVG and PNG, sorted.
+        notes: what a reader must know about how the runs were combined.
+    """
+
+    folder: Path
+    page: Path
+    table: Path
+    per_sequence: Path
+    per_object: Path
+    markdown: Path
+    latex: Path
+    figures: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def build(runs: Sequence[Run], out: Path) -> ReportFiles:
+    """Write the report of one or several runs; each file appears whole or not at all.
+
+    Args:
+        runs: finished or partly finished runs. Where two hold the same job, the newest finished
+            one counts, and a note says so.
+        out: folder, made where it is missing; files of an earlier report are replaced.
+    """
+    # Drawing needs seconds of imports that `print_table` should not cost.
+    from reports import tables
+    from reports.figures import draw_all
+    from reports.files import write_bytes, write_text
+    from reports.page import render
+    from reports.results import collect
+
+    results = collect(runs)
+    drawings = draw_all(results)
+    figures = []
+    for drawing in drawings:
+        figures.append(write_text(out / "figures" / f"{drawing.name}.svg", drawing.svg))
+        figures.append(write_bytes(out / "figures" / f"{drawing.name}.png", drawing.png))
+    return ReportFiles(
+        folder=out,
+        table=write_text(out / "table.csv", tables.table_csv(results)),
+        per_sequence=write_text(out / "per_sequence.csv", tables.per_sequence_csv(results)),
+        per_object=write_text(out / "per_object.csv", tables.per_object_csv(results)),
+        markdown=write_text(out / "table.md", tables.table_markdown(results)),
+        latex=write_text(out / "table.tex", tables.table_latex(results)),
+        # The page comes last: where it is, what it links to is too.
+        page=write_text(out / "index.html", render(results, drawings)),
+        figures=tuple(sorted(figures)),
+        notes=results.notes,
+    )
+
+
+def print_table(runs: Sequence[Run], console: Console) -> None:
+    """Print the terminal table: labels, J&F, J, F, time and memory of every method and dataset."""
+    from reports import tables
+
+    tables.print_table(runs, console)

@@ -1,0 +1,287 @@
+"""The page and the figures: whole, offline, well-formed, deterministic, small."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from fake_runs import COPY, MASKS, SIZE, FakeJob, FakeMethod, Maker, two
+from PIL import Image
+
+from bench.store import Run
+from bench.video import Video
+from reports import ReportFiles, build
+from reports import overlays as overlays_module
+from reports.figures import COLOURS, draw_all, styles, time_table
+from reports.overlays import galleries
+from reports.results import collect
+
+VOID_TAGS = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Reader(HTMLParser):
+    """Collects tags and checks that they nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+FAILING = FakeMethod(
+    "half",
+    [two(0.6, 0.6)[0], FakeJob("bee", status="failed", reason="RuntimeError: <tensor> & co")],
+)
+
+
+@pytest.fixture
+def files(make_run: Maker, tmp_path: Path) -> ReportFiles:
+    run = make_run("one", [COPY, MASKS, FAILING, FakeMethod("gpu", skip="needs a CUDA device")])
+    return build([run], tmp_path / "report")
+
+
+@pytest.fixture
+def page(files: ReportFiles) -> Reader:
+    return Reader(files.page.read_text(encoding="utf-8"))
+
+
+def with_frames(run: Run, monkeypatch: pytest.MonkeyPatch, annotated: tuple[int, ...]) -> None:
+    """Let a run open its videos: 10 grey frames of noise."""
+
+    def frames_of(dataset: str, sequence: str) -> Video:
+        rng = np.random.default_rng(0)
+        noise = rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+        names = tuple(f"{index:05d}" for index in range(10))
+        blank = np.ones(SIZE, dtype=np.uint8)
+        load = (lambda index: noise), (lambda index: blank)
+        return Video(dataset, sequence, names, SIZE, *load, annotated)
+
+    monkeypatch.setattr(run, "frames_of", frames_of)
+
+
+def test_nothing_comes_from_outside(files: ReportFiles, page: Reader) -> None:
+    text = files.page.read_text(encoding="utf-8")
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "iframe", "object", "base"}
+        for name in ("src", "href", "xlink:href", "srcset", "action"):
+            value = attributes.get(name)
+            if value is None:
+                continue
+            if value.startswith("#"):
+                continue
+            if value.startswith("data:image/webp;base64,"):
+                continue
+            assert (files.folder / value).is_file(), f"{tag} {name}={value}"
+    assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttpRequest", text)
+
+
+def test_links_inside_the_page_lead_somewhere(page: Reader) -> None:
+    ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
+    assert max(ids.values()) == 1
+    for tag, attributes in page.tags:
+        for name in ("href", "xlink:href", "aria-labelledby", "aria-describedby"):
+            value = attributes.get(name) or ""
+            if name.startswith("aria") and value:
+                assert value in ids, (tag, value)
+            elif value.startswith("#"):
+                assert value[1:] in ids, (tag, value)
+
+
+def test_the_page_says_what_a_reader_needs(page: Reader) -> None:
+    for words in (
+        "60.0 (1/2)",
+        "1 job failed, 1 method skipped",
+        "RuntimeError: <tensor> & co",
+        "needs a CUDA device",
+        "Masks & 100%_more",
+        "3,600 saliency-labelled images",
+        "ImageNet-1k",
+        "480p",
+        "frames kept",
+        "vos-bench run --data toy-val --set 'name=with space'",
+        "0123abcd" * 5 + ", with uncommitted changes",
+        "torch 2.0",
+        "Linux x86_64",
+        "Mean over sequences",
+        "The dataset is not on this machine",
+    ):
+        assert words in page.text, words
+
+
+def test_reasons_are_escaped(files: ReportFiles) -> None:
+    assert "RuntimeError: &lt;tensor&gt; &amp; co" in files.page.read_text(encoding="utf-8")
+
+
+def test_pictures_have_alternative_texts(page: Reader) -> None:
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert images
+    assert all(image["alt"] and image["width"] and image["height"] for image in images)
+    drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(drawings) == 4
+    assert all(drawing["role"] == "img" for drawing in drawings)
+
+
+def test_figures_are_whole(files: ReportFiles) -> None:
+    names = {path.name for path in files.figures}
+    kinds = ("per-sequence", "over-time", "against-cost", "against-labels")
+    assert names == {f"{kind}-toy-val.{suffix}" for kind in kinds for suffix in ("svg", "png")}
+    for path in files.figures:
+        if path.suffix == ".svg":
+            assert ElementTree.parse(path).getroot().tag.endswith("svg")
+        else:
+            with Image.open(path) as image:
+                image.load()
+                assert image.width == 1000
+        assert path.stat().st_size < 300_000
+
+
+def test_the_same_runs_give_the_same_bytes(make_run: Maker) -> None:
+    results = collect([make_run("one", [COPY, MASKS])])
+    first, second = draw_all(results), draw_all(results)
+    assert [d.svg for d in first] == [d.svg for d in second]
+    assert [d.png for d in first] == [d.png for d in second]
+
+
+def test_figures_leave_matplotlib_alone(make_run: Maker) -> None:
+    import matplotlib
+    import seaborn  # noqa: F401
+    from matplotlib import pyplot
+
+    before = dict(matplotlib.rcParams)
+    draw_all(collect([make_run("one", [COPY])]))
+    assert dict(matplotlib.rcParams) == before
+    assert pyplot.get_fignums() == []
+
+
+def test_colours_follow_the_sorted_labels(make_run: Maker) -> None:
+    results = collect([make_run("one", [MASKS, COPY])])
+    colours = {label: style.colour for label, style in styles(results).items()}
+    assert colours == {"Copy the first mask": COLOURS[0], "Masks & 100%_more": COLOURS[1]}
+
+
+def test_many_methods_look_different(make_run: Maker) -> None:
+    methods = [replace(COPY, name=f"m{number:02}", title=f"M{number:02}") for number in range(20)]
+    looks = styles(collect([make_run("one", methods, masks=False)])).values()
+    assert len({(look.colour, look.marker) for look in looks}) == 20
+
+
+def test_score_over_time(make_run: Maker) -> None:
+    falling = tuple(np.linspace(0.9, 0.2, 8))
+    run = make_run("one", [FakeMethod("a", [FakeJob("ant", {1: (falling, falling, None)})])])
+    results = collect([run])
+    (dataset,) = results.datasets.values()
+    means = time_table(results, dataset)
+    assert means["J&F"].is_monotonic_decreasing
+    assert means["J&F"].iloc[0] == pytest.approx(90)
+    assert means["J&F"].iloc[-1] == pytest.approx(20)
+    assert means["position"].between(0, 100).all()
+
+
+def test_many_sequences_become_a_distribution(make_run: Maker) -> None:
+    names = [f"s{number:03}" for number in range(50)]
+    jobs = [FakeJob(name, {1: (0.5, 0.5, None)}) for name in names]
+    run = make_run("one", [replace(COPY, jobs=jobs)], sequences=names, masks=False)
+    drawing = draw_all(collect([run]))[0]
+    assert drawing.text.startswith("Share of the 50 sequences")
+
+
+def test_nothing_finished_still_gives_a_page(make_run: Maker, tmp_path: Path) -> None:
+    jobs = [FakeJob("ant", status="failed", reason="boom"), FakeJob("bee", status="pending")]
+    files = build([make_run("one", [replace(COPY, jobs=jobs)])], tmp_path / "out")
+    text = Reader(files.page.read_text(encoding="utf-8")).text
+    assert files.figures == ()
+    assert "nothing has been scored" in text
+    assert "no result: 1 failed, 1 not run" in text
+    assert "boom" in text
+
+
+def test_no_ground_truth_is_said(make_run: Maker, tmp_path: Path) -> None:
+    run = make_run("one", [replace(COPY, jobs=[FakeJob("ant"), FakeJob("bee")])])
+    text = Reader(build([run], tmp_path / "out").page.read_text(encoding="utf-8")).text
+    assert "no public ground truth: 2 sequences segmented" in text
+
+
+def test_overlays_on_frames(make_run: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run("one", [COPY, FAILING])
+    with_frames(run, monkeypatch, tuple(range(10)))
+    (gallery,) = galleries(collect([run]))
+    assert gallery.columns == ("Ground truth", "Copy the first mask", "Half")
+    ant, bee = gallery.sequences
+    assert len(ant.strips) == 3
+    assert all(tile.source for strip in ant.strips for tile in strip.tiles)
+    assert [tile.reason for tile in bee.strips[0].tiles] == ["", "", "failed"]
+    assert ant.strips[-1].frame == "00009"
+
+
+def test_overlays_without_later_ground_truth(
+    make_run: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("one", [replace(COPY, jobs=[FakeJob("ant")])], sequences=["ant"])
+    with_frames(run, monkeypatch, (0,))
+    (gallery,) = galleries(collect([run]))
+    assert len(gallery.sequences[0].strips) == 3
+    assert {strip.tiles[0].column for strip in gallery.sequences[0].strips} == {"Frame only"}
+
+
+def test_pages_stay_small(make_run: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"s{number:03}" for number in range(12)]
+    jobs = [FakeJob(name, {1: (0.5, 0.5, None)}) for name in names]
+    run = make_run("one", [replace(COPY, jobs=jobs)], sequences=names)
+    monkeypatch.setattr(overlays_module, "MOST_IMAGES", 16)
+    (gallery,) = galleries(collect([run]))
+    assert len(gallery.sequences) == 8
+    assert {len(clip.strips) for clip in gallery.sequences} == {1}
+    assert "8 of 12 sequences are shown" in gallery.note
+
+
+def test_twenty_sequences_of_six_methods_fit(
+    make_run: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The worst case for WebP: noise at thumbnail size.
+    noise = np.random.default_rng(0).integers(0, 255, (180, 320, 3), dtype=np.uint8)
+    budget = overlays_module._Budget()
+    mask = np.zeros((180, 320), dtype=np.uint8)
+    tile = overlays_module._picture("a", "a", noise, mask, budget)
+    count = 20 * 3 * 7
+    assert count <= overlays_module.MOST_IMAGES
+    largest = overlays_module.MOST_BYTES * 4 / 3 + 7 * 3 * len(tile.source)
+    assert largest < 14_500_000, "a sequence begun within the budget ends below 15 MB"
+
+
+def test_images_decode(page: Reader) -> None:
+    import base64
+
+    source = next(a["src"] for tag, a in page.tags if tag == "img" and a.get("src"))
+    data = base64.b64decode(source.partition(",")[2])
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (SIZE[1], SIZE[0])
