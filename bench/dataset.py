@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from bench.errors import DataError
-from bench.metrics.rules import SEMI_SUPERVISED, ScoringRule
+from bench.metrics.rules import SEMI_SUPERVISED, UNSUPERVISED, ScoringRule
 from bench.video import LabelledImage, Video
 
 
@@ -74,9 +74,15 @@ class Dataset(abc.ABC):
 
 
 class VideoDataset(Dataset):
-    """An adapter that yields videos."""
+    """An adapter that yields videos.
+
+    Class attributes:
+        scoring: which frames are scored, and how, where first masks are given.
+        unsupervised_scoring: the same where nothing is given.
+    """
 
     scoring: ClassVar[ScoringRule] = SEMI_SUPERVISED
+    unsupervised_scoring: ClassVar[ScoringRule] = UNSUPERVISED
 
     @abc.abstractmethod
     def sequences(self) -> list[str]:

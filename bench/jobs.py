@@ -15,7 +15,6 @@ from bench.masks import write_mask
 from bench.memory import peak_memory_mb, reset_peak_memory
 from bench.method import Context, Method
 from bench.metrics import SequenceScorer
-from bench.metrics.rules import UNSUPERVISED
 from bench.plan import DataChoice, Job
 from bench.protocol import PROTOCOLS
 from bench.registry import get_method
@@ -69,7 +68,7 @@ def run_job(task: Task) -> Mapping[str, Any]:
     method = build_method(job)
     reset_peak_memory(job.device)
     torch.manual_seed(job.seed)
-    rule = UNSUPERVISED if job.protocol == "unsupervised" else dataset.scoring
+    rule = dataset.scoring if job.protocol == "semi-supervised" else dataset.unsupervised_scoring
     scorer = SequenceScorer(rule, len(video)) if video.scorable else None
     seconds, steps, flops = 0.0, 0, math.nan
     with job_workspace(task.run, job) as (folder, masks):

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from bench.dataset import Problem, VideoDataset
 from bench.errors import ConfigError, DataError
+from bench.metrics.rules import FOREGROUND
 from bench.registry import register_dataset
 from bench.video import Mask, Video
 from datasets._files import (
@@ -169,6 +170,7 @@ class Davis16(_Davis):
         "folder then holds ImageSets/480p/val.txt, JPEGImages/480p and Annotations/480p."
     )
     official: ClassVar[dict[str, int]] = {"val": 20, "train": 30}
+    unsupervised_scoring = FOREGROUND
     read_annotation = staticmethod(read_binary)
 
     @classmethod
