@@ -7,17 +7,28 @@ the palette to RGB and lose the ids.
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from bench.errors import MaskError
 from bench.video import RGB, Mask
 
 ID_MODES = ("1", "L", "P")
 """PIL modes that hold one id per pixel."""
+
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""What PIL raises for broken files; most are OSError, broken PNG chunks are SyntaxError."""
 
 PNG_COMPRESS_LEVEL = 1
 """Masks are tiny at any level; level 1 writes several times faster than the default 6."""
@@ -57,16 +68,21 @@ def decode_mask(data: bytes | BinaryIO | Path, name: str | Path) -> Mask:
     Raises:
         MaskError: unreadable, truncated, or coloured (RGB and the like hold no ids).
     """
+    return decode_mask_and_mode(data, name)[0]
+
+
+def decode_mask_and_mode(data: bytes | BinaryIO | Path, name: str | Path) -> tuple[Mask, str]:
+    """Decode one mask PNG as :func:`decode_mask`, and tell its PIL mode, one of ``ID_MODES``."""
     source = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
         with Image.open(source) as image:
             mode = image.mode
             if mode in ID_MODES:
                 # A copy, because asarray of a PIL image can be read-only.
-                return np.array(image, dtype=np.uint8)
+                return np.array(image, dtype=np.uint8), mode
     except FileNotFoundError:
         raise MaskError(name, "no such file", "a mask PNG", "Check the path.") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise MaskError(
             name,
             f"an unreadable or truncated image ({error})",

@@ -268,7 +268,7 @@ class Propagator:
     def _disc(
         memory: Memory, start: int, count: int, radius: float, device: torch.device
     ) -> Tensor:
-        """Which cells lie inside the radius of ``count`` queries from ``start``: bool ``(count, N)``."""
+        """Cells inside the radius of ``count`` queries from ``start``: bool ``(count, N)``."""
         cells = torch.arange(memory.height * memory.width, device=device)
         query = cells[start : start + count, None]
         dy = query // memory.width - cells // memory.width

@@ -31,13 +31,13 @@ class RunResult:
         path: its folder.
         plan: what was planned.
         reused: number of jobs that were finished before.
-        failures: reason by job, for the jobs that failed.
+        failures: the jobs that failed, each with its reason.
     """
 
     path: Path
     plan: Plan
     reused: int = 0
-    failures: dict[Job, str] = field(default_factory=dict)
+    failures: list[tuple[Job, str]] = field(default_factory=list)
 
 
 def default_workers(device: str, jobs: int) -> int:
@@ -95,10 +95,10 @@ def execute(
             engine = get_engine(config.engine)(config.workers or default_workers(device, len(todo)))
             for outcome in engine.map(run_job, todo):
                 if outcome.error is not None:
-                    result.failures[outcome.job.job] = outcome.error
+                    result.failures.append((outcome.job.job, outcome.error))
                 on_outcome(outcome)
         _describe_methods(path, plan, provenance)
-        provenance["failures"] = {job.id: reason for job, reason in result.failures.items()}
+        provenance["failures"] = {job.id: reason for job, reason in result.failures}
         provenance["finished"] = _now()
         write_tables(path)
         write_json(path / "run.json", provenance)

@@ -39,8 +39,7 @@ def boundary_radius(height: int, width: int) -> int:
 def disk(radius: int) -> Bits:
     """All offsets with dy² + dx² ≤ radius², uint8 0/1 ``(2 radius + 1, 2 radius + 1)``."""
     offset = np.arange(-radius, radius + 1) ** 2
-    inside: NDArray[np.bool_] = np.add.outer(offset, offset) <= radius**2
-    return inside.astype(np.uint8)
+    return (np.add.outer(offset, offset) <= radius**2).astype(np.uint8)
 
 
 def bits(mask: BinaryMask) -> Bits:
@@ -54,7 +53,7 @@ def bits(mask: BinaryMask) -> Bits:
             f"found a mask of shape {mask.shape} and dtype {mask.dtype}; "
             "expected bool or uint8 of shape (H, W)"
         )
-    return (mask != 0).view(np.uint8)
+    return np.not_equal(mask, 0).view(np.uint8)
 
 
 def boundary_map(mask: BinaryMask) -> NDArray[np.bool_]:

@@ -79,7 +79,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
 
 def test_a_failed_job_fails_itself(tmp_path):
     result = run(tmp_path / "one", methods=["failing", "elsewhere", "copy"])
-    assert [job.sequence for job in result.failures] == ["scene-1", "scene-3"]
+    assert [job.sequence for job, _ in result.failures] == ["scene-1", "scene-3"]
     jobs = load_run(tmp_path / "one").jobs
     failed = jobs[jobs.status == "failed"]
     assert list(failed.sequence) == ["scene-1", "scene-3"]
