@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +92,16 @@ class Elsewhere(Shifting):
     @classmethod
     def why_not(cls, settings, context):
         return "it needs a machine that is not there"
+
+
+@register_method("interrupted")
+class Interrupted(Shifting):
+    """Presses Ctrl-C on the sequence that the environment names."""
+
+    card = MethodCard("interrupted", "Interrupted", "For tests.", LabelRegime())
+
+    def begin(self, frame, mask):
+        number = os.environ.get("INTERRUPT", "").rpartition("-")[2]
+        if number and np.array_equal(frame.image, Scenes().video(f"scene-{number}").load_frame(0)):
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().begin(frame, mask)

@@ -65,7 +65,7 @@ def naive_f(predicted, true, void=None):
 def naive_statistics(values):
     values = [float(value) for value in values]
     valid = [value for value in values if not math.isnan(value)]
-    edges = [int(round(e + 1e-10)) - 1 for e in np.linspace(1, len(values), 5)]
+    edges = [round(float(e) + 1e-10) - 1 for e in np.linspace(1, len(values), 5)]
 
     def mean(part):
         part = [value for value in part if not math.isnan(value)]
