@@ -40,7 +40,7 @@ from bench.metrics import (
     SequenceScorer,
     dataset_figures,
 )
-from bench.metrics.labels import present_values
+from bench.metrics.labels import present_objects, present_values
 from bench.video import VOID, Mask, Video
 
 SUFFIX = ".png"
@@ -317,7 +317,8 @@ def _score_video(
             else:
                 present = present_values(predicted)
                 values.add(files[frame], present, mode)
-                predicted = _understand_binary(predicted, present, mode, video, scorer)
+                if _is_binary(present, mode):
+                    predicted = _understand_binary(predicted, true, video, scorer)
         elif scorer.will_score(index):
             path = source.name(video.name, f"{frame}{SUFFIX}")
             outcome.problems.append(f"{path}: missing; write the mask of this frame")
@@ -376,14 +377,12 @@ def _is_binary(values: tuple[int, ...], mode: str) -> bool:
     return set(values) <= ({0, 1} if mode == "1" else {0, VOID})
 
 
-def _understand_binary(
-    predicted: Mask, values: tuple[int, ...], mode: str, video: Video, scorer: SequenceScorer
-) -> Mask:
+def _understand_binary(predicted: Mask, true: Mask, video: Video, scorer: SequenceScorer) -> Mask:
     """Turn 0/255 (or 1 bit) into 0/id where the video has one object and ids are given."""
-    known = set(scorer.objects) | set(video.objects)
-    if scorer.rule.matched or len(known) != 1 or not _is_binary(values, mode):
+    known = set(scorer.objects or present_objects(true)) | set(video.objects)
+    if scorer.rule.matched or len(known) != 1:
         return predicted
-    return np.where(predicted != 0, np.uint8(known.pop()), np.uint8(0))
+    return np.not_equal(predicted, 0).view(np.uint8) * np.uint8(known.pop())
 
 
 def _judge_values(

@@ -140,11 +140,19 @@ def check_scores(scores: Any, objects: int, frame: Frame, method: Method) -> Non
 
 
 def labels_of(scores: torch.Tensor, ids: tuple[int, ...]) -> Mask:
-    """Arg-max of scores ``(1 + objects, H, W)`` as uint8 ids ``(H, W)``."""
-    channel = scores.argmax(0).to("cpu").numpy()
-    table = np.array((0, *ids), dtype=np.uint8)
-    labels: Mask = table[channel]
-    return labels
+    """Arg-max of scores ``(1 + objects, H, W)`` as uint8 ids ``(H, W)``; ties go to the first.
+
+    Channel by channel: arg-max over the outermost dimension is over ten times slower on a CPU.
+    """
+    import torch
+
+    best = scores[0]
+    labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+    for channel, number in enumerate(ids, start=1):
+        labels.masked_fill_(scores[channel] > best, number)
+        best = torch.maximum(best, scores[channel])
+    found: Mask = labels.cpu().numpy()
+    return found
 
 
 def semi_supervised(method: Method, video: Video) -> Iterator[Prediction]:

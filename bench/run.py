@@ -157,7 +157,7 @@ def _provenance(
             "frames": sum(lengths.values()),
         }
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": ["python", "-m", "bench", *sys.argv[1:]],
         "config": config.model_dump(mode="json"),
         "assignments": dict(assignments),
         "started": started,

@@ -88,6 +88,29 @@ def dilated(boundary: Bits, radius: int) -> Bits:
     return np.asarray(cv2.dilate(boundary, disk(radius)), dtype=np.uint8)
 
 
+@lru_cache(maxsize=16)
+def _square_inside(radius: int) -> Bits:
+    """The largest square of ones whose corners lie inside the disk."""
+    half = math.isqrt(radius**2 // 2)
+    return np.ones((2 * half + 1, 2 * half + 1), np.uint8)
+
+
+def count_matched(edge: Bits, other: Bits, radius: int) -> int:
+    """Number of pixels of ``edge`` within ``radius`` of a pixel of ``other``.
+
+    Most pixels match within a square inside the disk, and OpenCV dilates by a square eight times
+    faster, row by row and column by column. The disk is left for the surroundings of the others.
+    """
+    near = np.asarray(cv2.dilate(other, _square_inside(radius)), dtype=np.uint8)
+    unmatched = edge & (near ^ 1)
+    count, rest = cv2.countNonZero(edge), cv2.countNonZero(unmatched)
+    if rest == 0:
+        return count
+    window = crop_of(unmatched, radius)
+    reach = dilated(other[window], radius)
+    return count - rest + cv2.countNonZero(unmatched[window] & reach)
+
+
 def f_measure(matched_predicted: int, predicted: int, matched_true: int, true: int) -> float:
     """F from numbers of boundary pixels: harmonic mean of precision and recall, in [0, 1]."""
     if predicted == 0 and true == 0:
@@ -124,8 +147,8 @@ def score_bits(predicted: Bits, true: Bits) -> tuple[float, float]:
     count, true_count = cv2.countNonZero(edge), cv2.countNonZero(true_edge)
     if count == 0 or true_count == 0:
         return j, f_measure(0, count, 0, true_count)
-    matched = cv2.countNonZero(edge & dilated(true_edge, radius))
-    true_matched = cv2.countNonZero(true_edge & dilated(edge, radius))
+    matched = count_matched(edge, true_edge, radius)
+    true_matched = count_matched(true_edge, edge, radius)
     return j, f_measure(matched, count, true_matched, true_count)
 
 

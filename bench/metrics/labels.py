@@ -16,12 +16,22 @@ def check_labels(mask: Mask, what: str) -> None:
         )
 
 
+SAMPLE_STRIDE = 16
+
+
 def present_values(mask: Mask) -> tuple[int, ...]:
     """The values in a label map, ascending, background and void included.
 
-    OpenCV's histogram reads bytes as they are, where ``np.bincount`` converts them to 8-byte
-    integers first: three times faster.
+    A sample of the pixels mostly has all values. Counting these over the whole map proves it, at
+    a third of the time of a histogram where values are few; otherwise the histogram decides.
     """
+    sample = mask[::SAMPLE_STRIDE, ::SAMPLE_STRIDE].ravel()
+    found = np.flatnonzero(np.bincount(sample, minlength=256)).tolist()
+    if len(found) <= 8:
+        counted = sum(cv2.countNonZero((mask == value).view(np.uint8)) for value in found)
+        if counted == mask.size:
+            return tuple(found)
+    # OpenCV reads bytes as they are, where np.bincount would convert all to 8-byte integers.
     histogram = cv2.calcHist([mask], [0], None, [256], [0, 256])
     return tuple(np.flatnonzero(histogram).tolist())
 

@@ -17,7 +17,7 @@ from bench.method import (
     MethodSettings,
     Unprompted,
 )
-from bench.protocol import semi_supervised, unsupervised
+from bench.protocol import labels_of, semi_supervised, unsupervised
 from bench.video import object_ids
 
 
@@ -95,6 +95,12 @@ def test_void_is_not_given_to_methods():
 def test_a_video_without_objects_is_an_error():
     with pytest.raises(DataError, match="no annotated object"):
         list(semi_supervised(Recorder(), dataclasses.replace(scene(3), annotated=())))
+
+
+def test_labels_are_the_first_of_the_highest():
+    scores = torch.randint(0, 4, (5, 30, 40), generator=torch.Generator().manual_seed(0)).float()
+    expected = np.array([0, 2, 9, 4, 200], dtype=np.uint8)[scores.numpy().argmax(0)]
+    assert np.array_equal(labels_of(scores, (2, 9, 4, 200)), expected)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.metrics import boundary_f, boundary_map, boundary_radius, j_and_f, region_j
+from bench.metrics.binary import count_matched
 from tests.naive_metrics import frame_f, naive_boundary, naive_f, naive_j, shifted_boundary
 
 
@@ -126,3 +127,13 @@ def test_views_and_read_only_arrays_are_fine():
 def test_wrong_arrays_are_refused(metric, predicted, true, void):
     with pytest.raises(ValueError, match="expected"):
         metric(predicted, true, void)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 12), st.floats(0.001, 0.2))
+def test_matches_within_the_radius_are_all_found(seed, radius, density):
+    rng = np.random.default_rng(seed)
+    edge, other = ((rng.random((40, 50)) < density).view(np.uint8) for _ in range(2))
+    distances = ((np.argwhere(edge)[:, None] - np.argwhere(other)[None]) ** 2).sum(2)
+    expected = int((distances <= radius**2).any(1).sum())
+    assert count_matched(edge, other, radius) == expected
