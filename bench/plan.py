@@ -286,9 +286,10 @@ def _choose(name: str, config: RunConfig, overrides: Mapping[str, dict[str, Any]
     settings = overrides.get(base, {})
     changed = describe_difference(settings, {})
     label = f"{name}[{changed}]" if changed else name
-    return DataChoice(
-        label, base, split or dataset.splits[0], find_root(dataset, config.root), settings
-    )
+    root = find_root(dataset, config.root)
+    # Absolute, so that a report finds the frames from whatever folder it is made in.
+    root = root.resolve() if root is not None else None
+    return DataChoice(label, base, split or dataset.splits[0], root, settings)
 
 
 def _selected(

@@ -102,7 +102,7 @@ def count_matched(edge: Bits, other: Bits, radius: int) -> int:
     faster, row by row and column by column. The disk is left for the surroundings of the others.
     """
     near = np.asarray(cv2.dilate(other, _square_inside(radius)), dtype=np.uint8)
-    unmatched = edge & (near ^ 1)
+    unmatched: Bits = edge & (near ^ np.uint8(1))
     count, rest = cv2.countNonZero(edge), cv2.countNonZero(unmatched)
     if rest == 0:
         return count

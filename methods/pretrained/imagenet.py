@@ -89,9 +89,7 @@ class ImageNet(FeaturePropagation, FromCheckpoint):
             "affinity of its features with CRW's settings. Nothing is trained on video."
         ),
         regime=LabelRegime(
-            images=IMAGENET_IMAGES,
-            image_labels="class",
-            pretraining=("ImageNet-1k classes",),
+            images=IMAGENET_IMAGES, image_labels="class", note="ImageNet-1k, classes only"
         ),
     )
 
