@@ -354,6 +354,8 @@ def evaluate(
         )
     for warning in result.warnings:
         errors.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    for note in result.notes:
+        errors.print(f"note: {note}", markup=False, soft_wrap=True)
     _print_evaluation(result)
     console.print(f"Scores: {out}" + (f"\nFrames: {frames}" if frames else ""), soft_wrap=True)
 

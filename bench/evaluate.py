@@ -40,8 +40,7 @@ from bench.metrics import (
     SequenceScorer,
     dataset_figures,
 )
-from bench.metrics.labels import present_objects, present_values
-from bench.video import VOID, Mask, Video
+from bench.video import VOID, Mask, Video, object_ids, present_values
 
 SUFFIX = ".png"
 
@@ -379,7 +378,7 @@ def _is_binary(values: tuple[int, ...], mode: str) -> bool:
 
 def _understand_binary(predicted: Mask, true: Mask, video: Video, scorer: SequenceScorer) -> Mask:
     """Turn 0/255 (or 1 bit) into 0/id where the video has one object and ids are given."""
-    known = set(scorer.objects or present_objects(true)) | set(video.objects)
+    known = set(scorer.objects or object_ids(true)) | set(video.objects)
     if scorer.rule.matched or len(known) != 1:
         return predicted
     return np.not_equal(predicted, 0).view(np.uint8) * np.uint8(known.pop())
@@ -586,9 +585,19 @@ _job: _Job | None = None
 """What all sequences of an evaluation share; set once in every worker."""
 
 
+def _keep_memory() -> None:
+    """Have the C library reuse the memory of masks instead of handing it back after every frame.
+
+    Freeing one large block, which is never touched and so costs nothing, raises glibc's limits
+    for that. Otherwise new pages for every mask can take a quarter of the time.
+    """
+    np.empty(24 << 20, np.uint8)
+
+
 def _start_worker(job: _Job) -> None:
     global _job
     _job = job
+    _keep_memory()
     cv2.setNumThreads(1)
     # Ctrl-C reaches the whole group of processes; the parent alone decides what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -626,6 +635,7 @@ def _score_all(
     report(0, len(sequences))
     if workers <= 1:
         outcomes = []
+        _keep_memory()
         with _one_thread():
             for done, sequence in enumerate(sequences, start=1):
                 outcomes.append(_score_sequence(source, dataset, sequence, rule, strict))

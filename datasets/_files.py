@@ -20,7 +20,7 @@ from bench.dataset import Dataset, Problem, fingerprint_files
 from bench.errors import ConfigError, DataError, MaskError, ProblemsError
 from bench.masks import read_mask
 from bench.media import image_size, list_images, most_common, read_image
-from bench.video import RGB, Mask, ObjectInfo, Video
+from bench.video import RGB, Mask, ObjectInfo, Video, present_values
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` while a dataset is verified."""
@@ -249,7 +249,7 @@ def read_ids(path: Path) -> Mask:
             are the grey levels of an anti-aliased or resized picture.
     """
     mask = read_mask(path)
-    count = int(np.count_nonzero(np.bincount(mask.ravel(), minlength=256)))
+    count = len(present_values(mask))
     if count > MOST_IDS:
         raise MaskError(
             path,
@@ -267,9 +267,9 @@ def read_binary(path: Path) -> Mask:
         MaskError: as :func:`bench.masks.read_mask`, and for any other value.
     """
     mask = read_mask(path)
-    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    if not (set(values.tolist()) <= {0, 255} or set(values.tolist()) <= {0, 1}):
-        odd = [int(value) for value in values if value not in (0, 255)]
+    values = present_values(mask)
+    if not (set(values) <= {0, 255} or set(values) <= {0, 1}):
+        odd = [value for value in values if value not in (0, 255)]
         shown = ", ".join(map(str, odd[:5])) + (", ..." if len(odd) > 5 else "")
         raise MaskError(
             path,
@@ -277,7 +277,7 @@ def read_binary(path: Path) -> Mask:
             "0 for background and 255 for the object",
             "An anti-aliased or interpolated mask has lost its edge; take the original file.",
         )
-    binary: Mask = (mask != 0).astype(np.uint8)
+    binary: Mask = np.not_equal(mask, 0).view(np.uint8)
     return binary
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.metrics.binary import Bits, boundary_radius, crop_of, dilated, f_measure, outline
-from bench.metrics.labels import present_objects, present_values
-from bench.video import VOID, Mask
+from bench.video import VOID, Mask, object_ids, present_values
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def _score_pairs(predicted: Mask, true: Mask) -> _Frame:
         for number in present_values(predicted)
         if number != 0
     }
-    objects = {number: _shape((true == number).view(np.uint8)) for number in present_objects(true)}
+    objects = {number: _shape((true == number).view(np.uint8)) for number in object_ids(true)}
     frame = _Frame(
         proposals={n: f_measure(0, len(shape.edge), 0, 0) for n, shape in proposals.items()},
         objects={n: f_measure(0, 0, 0, len(shape.edge)) for n, shape in objects.items()},

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from bench.errors import DataError
 from bench.metrics.binary import score_bits
-from bench.metrics.labels import check_labels, present_objects
+from bench.metrics.labels import check_labels
 from bench.metrics.matching import PairTable, without_void
 from bench.metrics.rules import ScoringRule
 from bench.metrics.statistics import Statistics, statistics
-from bench.video import VOID, Mask
+from bench.video import VOID, Mask, object_ids
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class SequenceScorer:
     def _discover(self, true: Mask) -> None:
         if self.rule.foreground:
             return
-        for number in present_objects(true):
+        for number in object_ids(true):
             if self.rule.matched:
                 self._pairs.objects.setdefault(number)
             else:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.metrics.labels import present_objects, present_values
+from bench.video import object_ids, present_values
 
 
 @settings(max_examples=100, deadline=None)
@@ -19,4 +19,4 @@ def test_every_value_is_found(seed, height, width, count):
     expected = np.unique(mask).tolist()
     assert list(present_values(mask)) == expected
     assert present_values(mask[::-1, ::2]) == tuple(np.unique(mask[:, ::2]).tolist())
-    assert list(present_objects(mask)) == [value for value in expected if value not in (0, 255)]
+    assert list(object_ids(mask)) == [value for value in expected if value not in (0, 255)]
