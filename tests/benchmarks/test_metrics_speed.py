@@ -114,7 +114,7 @@ def test_evaluate_against_the_plain_formulas(benchmark, davis, published, tmp_pa
     spent = benchmark.pedantic(score, rounds=1, iterations=1)
     ratio = cpu_seconds(plain) / spent
     benchmark.extra_info[f"plain with {dilate.__name__} / evaluate"] = round(ratio, 1)
-    assert ratio >= (8 if dilate is skimage_dilation else 5)
+    assert ratio >= (8 if dilate is skimage_dilation else 4)
 
 
 def scoring_ratio(davis, published, system, sequence):
