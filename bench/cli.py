@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -28,11 +28,11 @@ console = Console()
 errors = Console(stderr=True)
 
 SetOption = Annotated[
-    Optional[list[str]],  # noqa: UP045 (typer reads the annotation at run time)
+    list[str] | None,
     typer.Option("--set", help="Override a setting: KEY=VALUE or METHOD.KEY=VALUE. Repeatable."),
 ]
 RootOption = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(help="The data's folder. Otherwise $BENCH_DATA/NAME, then ./data/NAME."),
 ]
 
@@ -63,52 +63,52 @@ def names(text: str | None) -> list[str] | None:
 @app.command()
 def run(
     methods: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Methods, separated by commas. Default: imagenet,copy"),
     ] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Datasets, separated by commas; NAME or NAME-SPLIT. Default: synthetic"),
     ] = None,
     root: RootOption = None,
     sequences: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Only these sequences, separated by commas."),
     ] = None,
     seeds: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Seeds, separated by commas. Default: 0"),
     ] = None,
     preset: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="tiny or paper, for all methods. Default: each method's own."),
     ] = None,
     protocol: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="semi-supervised (default) or unsupervised."),
     ] = None,
     device: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="auto (default), cpu or cuda."),
     ] = None,
     workers: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Jobs at a time. Default: as many as cores and memory allow."),
     ] = None,
     engine: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Where jobs run; see `list engines`. Default: local"),
     ] = None,
     weights: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="A checkpoint: METHOD=FILE. Repeatable."),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="The run's folder. Default: runs/<date and time>"),
     ] = None,
     config: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="YAML with any of these options; the command line wins."),
     ] = None,
     settings: SetOption = None,
@@ -116,7 +116,7 @@ def run(
         bool, typer.Option("--dry-run", help="Print what would run, and run nothing.")
     ] = False,
     resume: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Continue an interrupted run's folder; finished jobs are not repeated."),
     ] = None,
 ) -> None:
@@ -269,11 +269,11 @@ def _progress() -> Any:
 @app.command()
 def report(
     runs: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        list[Path] | None,
         typer.Argument(help="Folders of runs. Default: the newest one in runs/"),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Where to write. Default: RUN/report"),
     ] = None,
 ) -> None:
@@ -303,15 +303,15 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="CSV with one row per object and a last row ALL.")],
     root: RootOption = None,
     frames: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="CSV with one row per object and frame."),
     ] = None,
     sequences: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Only these sequences, separated by commas."),
     ] = None,
     protocol: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Scoring rule. Default: the dataset's own."),
     ] = None,
     strict: Annotated[
@@ -377,18 +377,18 @@ def segment(
     method: Annotated[str, typer.Option(help="See `list methods`.")],
     out: Annotated[Path, typer.Option(help="Folder for the masks; nothing else is written there.")],
     weights: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="A checkpoint for the method."),
     ] = None,
     preset: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="tiny or paper. Default: the method's own."),
     ] = None,
     settings: SetOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="For methods that draw at random.")] = 0,
     overlay: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Also write a video with the masks over the frames."),
     ] = None,
 ) -> None:
@@ -464,13 +464,13 @@ def data_check(
 def check(
     method: Annotated[str, typer.Argument(help="A method; see `list methods`.")],
     preset: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="tiny or paper. Default: the method's own."),
     ] = None,
     settings: SetOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     weights: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="A checkpoint for the method."),
     ] = None,
 ) -> None:
