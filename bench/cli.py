@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -43,6 +44,13 @@ def main() -> None:
         app()
     except BenchError as error:
         fail(str(error))
+    except BrokenPipeError:
+        # The reader went away, as `| head` does; nothing more can be said on standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        # Places that cannot be read or written: full disks, missing rights, files as folders.
+        fail(f"{error.filename or 'the file system'}: {error.strerror or error}")
     except KeyboardInterrupt:
         errors.print("Stopped. What had finished is kept.")
         sys.exit(130)
@@ -226,6 +234,8 @@ def _execute(execute: Any, request: Any, assignments: dict[str, Any], path: Path
             progress.advance(bar, job.frames)
             if outcome.error is not None:
                 progress.console.print(f"failed: {job}: {outcome.error}", style="red", markup=False)
+            elif not progress.console.is_terminal:  # a log file gets lines instead of a bar
+                progress.console.print(f"done: {job}", markup=False, highlight=False)
 
         result = execute(request, assignments, path, on_start, on_outcome)
     from bench.registry import load_reports

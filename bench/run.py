@@ -80,6 +80,8 @@ def execute(
     Raises:
         BenchError: wrong configuration, missing data, a folder that holds something else.
     """
+    if path.exists() and not path.is_dir():
+        raise StoreError(path, "a file", "a folder for the run", "Choose another --out.")
     plan = make_plan(config, assignments)
     with locked(path):
         started = _open_folder(path, config, assignments)

@@ -108,6 +108,8 @@ def write_segmentation(
     Raises:
         StoreError: ``out`` holds other files.
     """
+    if out.exists() and not out.is_dir():
+        raise StoreError(out, "a file", "a new or empty folder", "Choose another --out.")
     expected = {f"{name}.png" for name in video.frame_names}
     others = (
         sorted(entry.name for entry in out.iterdir() if entry.name not in expected)

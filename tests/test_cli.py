@@ -92,6 +92,8 @@ def test_resume_refuses_other_options(finished):
         (["run", "--sequences", "nosuch"], ["nosuch"]),
         (["run", "--resume", "/no/run"], ["/no/run"]),
         (["run", "--weights", "imagenet=/no/file"], ["/no/file"]),
+        (["run", "--methods", "copy", "--out", "/dev/null"], ["/dev/null"]),
+        (["run", "--methods", "copy", "--out", "/proc/nowhere"], ["/proc/nowhere"]),
         (["report", "/no/run"], ["/no/run"]),
         (["list", "things"], ["methods, data, engines"]),
         (["check", "nosuch"], ["nosuch"]),
