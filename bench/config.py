@@ -143,19 +143,20 @@ def assign(settings: dict[str, Any], key: str, value: Any) -> None:
 
 
 def known_key(model: type[BaseModel], key: str) -> bool:
-    """Whether a dotted key names a field of a settings model."""
-    head, _, rest = key.partition(".")
-    field = model.model_fields.get(head)
-    if field is None:
-        return False
-    if not rest:
-        return True
-    annotation = field.annotation
-    return (
-        isinstance(annotation, type)
-        and issubclass(annotation, BaseModel)
-        and known_key(annotation, rest)
-    )
+    """Whether a dotted key names a setting, or a group of them, of a model."""
+    return any(name == key or name.startswith(f"{key}.") for name in setting_names(model))
+
+
+def setting_names(model: type[BaseModel]) -> list[str]:
+    """Names of all settings of a model, nested ones with dots, as ``--set`` takes them."""
+    names = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names += [f"{name}.{nested}" for nested in setting_names(inner)]
+        else:
+            names.append(name)
+    return names
 
 
 class MethodConfig(BaseModel):

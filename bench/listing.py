@@ -6,8 +6,9 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from rich.table import Table
+from rich.text import Text
 
-from bench.config import method_config
+from bench.config import method_config, setting_names
 from bench.dataset import Dataset, ImageDataset, VideoDataset, find_root
 from bench.errors import BenchError
 from bench.registry import DATASETS, ENGINES, FAILURES, METHODS, Failure, discover
@@ -25,24 +26,22 @@ def _failures(group: str) -> list[Failure]:
 
 
 def methods() -> tuple[Table, list[Failure]]:
-    """Every method with its labels, presets and settings."""
+    """Every method with its labels, presets (the default starred) and settings."""
     discover("methods")
-    table = Table(
-        "name", "what it is", "labels consumed", "presets", "settings", "from", show_lines=True
-    )
+    table = Table.grid(padding=(0, 2))
     for name, method in sorted(METHODS.module_dict.items()):
         config = method_config(name, method)
-        presets = ", ".join(
+        presets = [
             f"{preset}*" if preset == config.default_preset else preset for preset in config.presets
-        )
-        table.add_row(
-            name,
+        ]
+        lines = [
             f"{method.card.title}. {method.card.description}",
-            method.card.regime.summary,
-            presets or "-",
-            ", ".join(method.Settings.model_fields) or "-",
-            _origin("methods", name),
-        )
+            f"labels: {method.card.regime.summary}",
+            f"presets: {', '.join(presets) or 'none'}",
+            f"settings: {', '.join(setting_names(method.Settings)) or 'none'}",
+            f"from: {_origin('methods', name)}\n",
+        ]
+        table.add_row(Text(name, style="bold"), Text("\n".join(lines)))
     return table, _failures("methods")
 
 

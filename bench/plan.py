@@ -17,7 +17,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.config import RunConfig, assign, flatten, known_key, merge, method_settings
+from bench.config import (
+    RunConfig,
+    assign,
+    flatten,
+    known_key,
+    merge,
+    method_settings,
+    setting_names,
+)
 from bench.dataset import VideoDataset, find_root
 from bench.errors import ConfigError
 from bench.method import Context, Method
@@ -243,7 +251,7 @@ def distribute(config: RunConfig, assignments: Mapping[str, Any]) -> dict[str, d
                     {
                         f"{n}.{field}"
                         for n in config.methods
-                        for field in get_method(n).Settings.model_fields
+                        for field in setting_names(get_method(n).Settings)
                     }
                 )
                 raise ConfigError(
