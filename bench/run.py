@@ -111,7 +111,7 @@ def _open_folder(path: Path, config: RunConfig, assignments: Mapping[str, Any]) 
     """When the run in this folder was first started; refuses folders that hold something else."""
     record = path / "run.json"
     if not record.exists():
-        others = [entry.name for entry in path.iterdir() if entry.name != ".lock"]
+        others = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
         if others:
             raise StoreError(
                 path,

@@ -91,7 +91,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed jobs left behind; call only while holding the lock."""
+    """Remove what a killed run left behind; call only while holding the lock."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
     for place in (folder / "jobs", folder / "masks"):
         for leftover in place.rglob(".tmp-*") if place.is_dir() else ():
             shutil.rmtree(leftover, ignore_errors=True)

@@ -110,9 +110,9 @@ def test_tables_do_not_depend_on_the_number_of_workers(tmp_path):
 
 
 def test_kill_at_any_moment_then_resume(tmp_path):
-    # Every seventh file operation here; `python tests/bench/kill_and_resume.py DIR 1` tries all.
+    # Some file operations here; `python -m tests.bench.kill_and_resume DIR 1` tries all.
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.kill_and_resume", str(tmp_path), "7"],
+        [sys.executable, "-m", "tests.bench.kill_and_resume", str(tmp_path), "13"],
         capture_output=True,
         text=True,
         cwd=REPO,
