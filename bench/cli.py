@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -274,6 +276,102 @@ def _progress() -> Any:
         console=errors,
         transient=True,
     )
+
+
+@app.command()
+def train(
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")],
+    data: Annotated[str, typer.Option(help="Training datasets, separated by commas.")],
+    root: RootOption = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="tiny or paper. Default: each method's own."),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="How long: 90s, 30m, 2h, or iterations as 20000it.")
+    ] = "30m",
+    seed: Annotated[int, typer.Option(help="Of weights and samples.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 1,
+    amp: Annotated[bool, typer.Option("--amp", help="Compute in bfloat16.")] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Start from this checkpoint instead of random weights."),
+    ] = None,
+    settings: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The training's folder. Default: checkpoints/METHOD/<date and time>"),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Continue in this training's folder, with the same options."),
+    ] = None,
+) -> None:
+    """Train methods and store their weights. For several processes, start it with torchrun.
+
+    --set reaches the method's settings and, after `training.`, those of its training.
+    """
+    from bench.train import TrainingChoice, train_method
+
+    choice = TrainingChoice(
+        data=names(data) or [],
+        root=root,
+        preset=preset,
+        budget=budget,
+        seed=seed,
+        device=device,
+        workers=workers,
+        amp=amp,
+        weights=weights,
+        assignments=settings or [],
+        out=out,
+        resume=resume,
+    )
+    for method in names(methods) or []:
+        with _training_progress(method) as watch:
+            result = train_method(method, choice, watch)
+        if result is not None:
+            console.print(f"Weights: {result}", soft_wrap=True)
+            console.print(f"Curve: {result.with_name('curve.csv')}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _training_progress(method: str) -> Iterator[Any]:
+    """A bar over the budget, with losses; lines every few percent where nobody watches."""
+    import math
+
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+    ) as progress:
+        bar = progress.add_task(f"training {method}", total=1.0)
+        said = [0.0]
+
+        def watch(state: Any) -> None:
+            losses = " ".join(f"{name} {value:.3f}" for name, value in state.losses.items())
+            best = "" if math.isnan(state.score) else f" best score {state.score:.3f}"
+            text = f"{method} {state.iteration} it {losses}{best}"
+            progress.update(bar, completed=min(1.0, state.spent), description=text)
+            if not progress.console.is_terminal and state.spent - said[0] >= 0.05:
+                said[0] = state.spent
+                progress.console.print(f"{state.spent:.0%} {text}", highlight=False)
+
+        yield watch
 
 
 @app.command()

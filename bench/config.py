@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import ConfigError
-from bench.method import Method, MethodSettings
+from bench.method import Method, MethodSettings, Trainable
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 """The folder of the tree's own YAML files."""
@@ -160,12 +160,19 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 class MethodConfig(BaseModel):
-    """A method's YAML file: its presets, and which of them is the default."""
+    """A method's YAML file.
+
+    Attributes:
+        default_preset: the one used where none is asked for.
+        presets: the method's settings.
+        training: what its training is told, for methods that train.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     default_preset: Preset = "tiny"
     presets: dict[Preset, dict[str, Any]] = {}
+    training: dict[Preset, dict[str, Any]] = {}
 
 
 def method_config(name: str, method: type[Method]) -> MethodConfig:
@@ -190,6 +197,18 @@ def method_settings(
         return method.Settings.model_validate(merged), used
     except ValidationError as error:
         raise config_error(name, error, method.Settings) from None
+
+
+def training_settings(
+    name: str, method: type[Trainable], preset: Preset, overrides: Mapping[str, Any]
+) -> MethodSettings:
+    """A method's training settings under a preset with overrides."""
+    assert issubclass(method, Method)
+    merged = merge(method_config(name, method).training.get(preset, {}), overrides)
+    try:
+        return method.TrainingSettings.model_validate(merged)
+    except ValidationError as error:
+        raise config_error(f"{name} training", error, method.TrainingSettings) from None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -14,6 +14,9 @@ from bench.video import Frame, Mask
 
 if TYPE_CHECKING:
     import torch
+
+    from bench.dataset import Dataset
+    from bench.training import TrainingRequest, TrainingTask
 
 State = Any
 """Whatever a method carries from frame to frame; the harness only hands it back."""
@@ -262,8 +265,39 @@ class FromCheckpoint(abc.ABC):
 
 
 class Trainable(abc.ABC):
-    """Mix-in of methods that can be trained."""
+    """Mix-in of methods that can be trained.
 
+    A method says what is trained; :mod:`bench.training` builds the mmengine Runner around it.
+
+    Class attributes:
+        TrainingSettings: pydantic model of what training can be told, besides ``Settings``.
+    """
+
+    TrainingSettings: ClassVar[type[MethodSettings]]
+
+    @classmethod
     @abc.abstractmethod
-    def build_trainer(self, data: Any, config: Mapping[str, Any]) -> Any:
-        """Build an mmengine Runner."""
+    def training_task(
+        cls,
+        settings: MethodSettings,
+        training: MethodSettings,
+        data: Sequence[Dataset],
+        request: TrainingRequest,
+    ) -> TrainingTask:
+        """What is trained on these datasets.
+
+        Args:
+            settings: an instance of ``Settings``.
+            training: an instance of ``TrainingSettings``.
+            data: the datasets asked for, opened.
+            request: seed, device and folder.
+
+        Raises:
+            ConfigError: datasets of the wrong kind.
+            DataError: too little in them.
+        """
+
+    @classmethod
+    def find_weights(cls, settings: MethodSettings) -> Path | None:
+        """The newest weights that fit these settings, trained here or shipped; None if none do."""
+        return None

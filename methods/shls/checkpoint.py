@@ -1,4 +1,4 @@
-"""The authors' checkpoint layout: 244 tensors under their names, and ours under ours (section 6)."""
+"""The authors' checkpoint layout (section 6): 244 tensors under their names, and under ours."""
 
 from __future__ import annotations
 

@@ -62,9 +62,7 @@ def sample_triplets(
     return Triplets(order[usable], order[positive], order[negative])
 
 
-def nt_xent(
-    superfeatures: Tensor, triplets: Triplets, temperature: float = TEMPERATURE
-) -> Tensor:
+def nt_xent(superfeatures: Tensor, triplets: Triplets, temperature: float = TEMPERATURE) -> Tensor:
     """Mean over anchors and positives of ``-log(e^p / (e^p + sum over negatives of e^n))``.
 
     p and n are cosine similarities to the anchor divided by the temperature.

@@ -139,7 +139,9 @@ class MemoryClustering:
         for number in range(len(self.items)):
             new = vectors[labels == number]
             if len(new):
-                self.items[number] = self._bounded(number, np.concatenate([self.items[number], new]))
+                self.items[number] = self._bounded(
+                    number, np.concatenate([self.items[number], new])
+                )
                 self.centroids[number] = self._cluster(self.items[number], self.centroids[number])
         self._index()
 

@@ -117,9 +117,7 @@ def full_resolution(half: Tensor, superpixels: Tensor, info: Tensor) -> Tensor:
     return torch.cat([features, paint(info, superpixels).to(features.dtype)])
 
 
-def encode(
-    network: SHLSNetwork, images: Tensor, superpixels: Rows[Tensor]
-) -> list[FrameFeatures]:
+def encode(network: SHLSNetwork, images: Tensor, superpixels: Rows[Tensor]) -> list[FrameFeatures]:
     """Run the backbone on a batch of frames and embed their superpixels.
 
     Args:
@@ -415,9 +413,7 @@ class Sequence:
         # The authors hand on logits, in [-16, 16], where frame 0 had a mask of 0 and 1.
         masks = torch.softmax(logits, 0) if self.fixed else logits
         for position, view in enumerate(views):
-            self.previous[position] = View(
-                frame, view.box, masks[position + 1], view.attention
-            )
+            self.previous[position] = View(frame, view.box, masks[position + 1], view.attention)
         for view in self.first:
             if view.frame is not frame:
                 view.frame.release()

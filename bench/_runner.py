@@ -1,0 +1,209 @@
+"""mmengine's parts for :mod:`bench.training`; imported only when something is trained."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from bench.errors import MethodError
+from bench.training import (
+    CURVE,
+    WEIGHTS,
+    CurveWriter,
+    Progress,
+    TrainingRequest,
+    TrainingTask,
+    Watcher,
+    header_of,
+    save_weights,
+    schedule,
+)
+
+REPORT_EVERY = 20
+"""Iterations between rows of the curve."""
+
+
+def allow_own_checkpoints() -> None:
+    """Let torch's safe loading accept what mmengine puts into a checkpoint besides tensors."""
+    import numpy as np
+    from numpy._core import multiarray
+
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            np.ndarray,
+            np.dtype,
+            multiarray._reconstruct,
+            multiarray.scalar,
+            *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)),
+        ]
+    )
+
+
+class TrainedModel(BaseModel):  # type: ignore[misc]
+    """A task's model under mmengine's interface."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Any, mode: str = "loss") -> Any:
+        """Losses of a batch, or validation scores of its samples."""
+        return self.model(batch) if mode == "loss" else self.model.validate(batch)  # type: ignore[operator]
+
+    def parse_losses(self, losses: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Sum of the losses, which must be finite, and what is logged of them."""
+        total, logged = super().parse_losses(losses)
+        if not bool(torch.isfinite(total)):
+            raise MethodError(
+                "training",
+                f"losses { ({name: float(value) for name, value in losses.items()}) }",
+                "finite losses",
+                "Lower the learning rate, or train without --amp.",
+            )
+        return total, dict(logged)
+
+
+class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
+    """bfloat16 on any device; unlike float16 it needs no loss scaling."""
+
+    def __init__(self, device: str, enabled: bool, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.device = device
+        self.enabled = enabled
+
+    @contextlib.contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Forward passes happen in here."""
+        with (
+            super().optim_context(model),
+            torch.autocast(self.device, torch.bfloat16, enabled=self.enabled),
+        ):
+            yield
+
+
+class ScoreMetric(BaseMetric):  # type: ignore[misc]
+    """Mean validation score over all held-out samples and processes."""
+
+    def __init__(self, score: str) -> None:
+        super().__init__(prefix="")
+        self.score = score
+
+    def process(self, data_batch: Any, data_samples: Sequence[float]) -> None:
+        """Collect."""
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        """Average."""
+        return {self.score: sum(results) / max(len(results), 1)}
+
+
+class BudgetHook(Hook):  # type: ignore[misc]
+    """Spends the budget: learning rate, end, curve, best weights, and the word to a watcher."""
+
+    priority = "LOW"
+
+    def __init__(self, task: TrainingTask, request: TrainingRequest, watch: Watcher | None) -> None:
+        self.task = task
+        self.request = request
+        self.watch = watch or (lambda progress: None)
+        self.progress = Progress()
+        self.recent: dict[str, deque[float]] = {}
+        self.validated = -1
+
+    def before_train(self, runner: Any) -> None:
+        """Take up the clock, and the curve, where a resumed state left them."""
+        info = runner.message_hub.runtime_info
+        self.before = float(info.get("training_seconds", 0.0))
+        self.progress.score = float(info.get("best_score", math.nan))
+        self.started = time.monotonic()
+        self.progress.iteration = runner.iter
+        if is_main_process():
+            resumed = runner.iter if self.request.resume else None
+            self.curve = CurveWriter(self.request.out / CURVE, resumed)
+
+    @property
+    def seconds(self) -> float:
+        """Training time, earlier sessions included."""
+        return self.before + time.monotonic() - self.started
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Set the learning rate."""
+        factor = schedule(self.request.budget.spent(self.seconds, runner.iter))
+        for group in runner.optim_wrapper.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Count, report, and stop when the budget is spent."""
+        iteration = runner.iter + 1
+        for name, value in (outputs or {}).items():
+            values = self.recent.setdefault(name, deque(maxlen=REPORT_EVERY))
+            values.append(float(value.detach() if isinstance(value, torch.Tensor) else value))
+        seconds = self.seconds
+        runner.message_hub.update_info("training_seconds", seconds)
+        self.progress.iteration = iteration
+        self.progress.spent = self.request.budget.spent(seconds, iteration)
+        self.progress.losses = {
+            name: sum(values) / len(values) for name, values in self.recent.items()
+        }
+        self.watch(self.progress)
+        if iteration % REPORT_EVERY == 0:
+            self._report(runner, iteration)
+        # All processes must stop at the same step, so the first one decides.
+        stop = [self.progress.spent >= 1]
+        broadcast_object_list(stop)
+        if stop[0]:
+            runner.train_loop.stop_training = True
+
+    def _report(self, runner: Any, iteration: int, score: float | None = None) -> None:
+        if not is_main_process():
+            return
+        rate = runner.optim_wrapper.optimizer.param_groups[0]["lr"]
+        row = {"iteration": iteration, "seconds": round(self.seconds, 1), "learning_rate": rate}
+        row |= {name: round(value, 5) for name, value in self.progress.losses.items()}
+        self.curve.write(row | {self.task.score: "" if score is None else round(score, 5)})
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Keep the best weights."""
+        score = (metrics or {})[self.task.score]
+        self.validated = runner.iter
+        self._report(runner, runner.iter, score)
+        if math.isnan(self.progress.score) or score > self.progress.score:
+            self.progress.score = score
+            runner.message_hub.update_info("best_score", score)
+            if is_main_process():
+                save_weights(
+                    self.request.out / WEIGHTS,
+                    self.task.weights(),
+                    header_of(self.task, self.request, runner.iter, self.seconds, score),
+                )
+        self.watch(self.progress)
+
+    def after_train(self, runner: Any) -> None:
+        """Validate and store the last state, and say what came out."""
+        from bench.store import write_json
+        from bench.training import read_header
+
+        if self.validated != runner.iter:
+            runner.val_loop.run()
+        if is_main_process():
+            name = f"iter_{runner.iter}.pth"
+            runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+            Path(runner.work_dir, "last_checkpoint").write_text(str(Path(runner.work_dir, name)))
+            write_json(self.request.out / "training.json", read_header(self.request.out / WEIGHTS))

@@ -1,0 +1,122 @@
+"""The command `train`: from names and options to a method's training."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.config import (
+    assign,
+    known_key,
+    method_settings,
+    parse_assignments,
+    setting_names,
+    training_settings,
+)
+from bench.dataset import Dataset, find_root
+from bench.errors import ConfigError
+from bench.method import Method, MethodSettings, Trainable
+from bench.plan import resolve_device
+from bench.registry import get_dataset, get_method
+from bench.training import Budget, TrainingRequest, Watcher, new_training_name, train
+
+TRAINING = "training."
+"""Beginning of keys of ``--set`` that are meant for the training."""
+
+
+@dataclass(frozen=True)
+class TrainingChoice:
+    """The options of `train`; see its ``--help``."""
+
+    data: list[str]
+    root: Path | None = None
+    preset: Any = None
+    budget: str = "30m"
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 1
+    amp: bool = False
+    weights: Path | None = None
+    assignments: list[str] = field(default_factory=list)
+    out: Path | None = None
+    resume: Path | None = None
+
+
+def train_method(name: str, choice: TrainingChoice, watch: Watcher | None = None) -> Path | None:
+    """Train one method.
+
+    Returns:
+        The weights file; None in processes other than torchrun's first.
+
+    Raises:
+        ConfigError: a method that does not train, unknown settings or data.
+        DataError: data missing or broken.
+    """
+    method = get_method(name)
+    if not issubclass(method, Trainable):
+        raise ConfigError(
+            f"--methods {name}",
+            "a method without training",
+            "one that trains",
+            "`python -m bench list methods` says which do.",
+        )
+    if choice.preset not in (None, "tiny", "paper"):
+        raise ConfigError(
+            f"--preset {choice.preset}", "no such preset", "tiny or paper", "Correct it."
+        )
+    overrides, training_overrides = _split(name, method, parse_assignments(choice.assignments))
+    settings, preset = method_settings(name, method, choice.preset, overrides)
+    training = training_settings(name, method, preset, training_overrides)
+    if choice.resume is not None and choice.out is not None:
+        raise ConfigError("--resume", "--out beside it", "one of them", "Leave out --out.")
+    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    request = TrainingRequest(
+        method=name,
+        out=choice.resume or choice.out or Path("checkpoints", name, new_training_name()),
+        budget=Budget.parse(choice.budget),
+        seed=choice.seed,
+        device=resolve_device(choice.device),
+        workers=choice.workers,
+        amp=choice.amp,
+        resume=choice.resume is not None,
+        distributed=distributed,
+        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        data=tuple(choice.data),
+        start=choice.weights,
+    )
+    opened = [_open(label, choice.root) for label in choice.data]
+    task = method.training_task(settings, training, opened, request)
+    weights = train(task, request, watch)
+    return weights if int(os.environ.get("RANK", "0")) == 0 else None
+
+
+def _split(
+    name: str, method: type[Method], assignments: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort ``--set`` into the method's settings and its training's."""
+    assert issubclass(method, Trainable)
+    groups: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for key, value in assignments.items():
+        bare = key.removeprefix(f"{name}.")
+        of_training = bare.startswith(TRAINING)
+        bare = bare.removeprefix(TRAINING)
+        model: type[MethodSettings] = method.TrainingSettings if of_training else method.Settings
+        if not known_key(model, bare):
+            raise ConfigError(
+                f"--set {key}",
+                "an unknown key",
+                f"one of {', '.join(setting_names(model))}",
+                "Settings of the training begin with `training.`",
+            )
+        assign(groups[of_training], bare, value)
+    return groups
+
+
+def _open(label: str, root: Path | None) -> Dataset:
+    found, split = get_dataset(label)
+    return found(find_root(found, root), split)

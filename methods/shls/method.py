@@ -1,0 +1,308 @@
+"""SHLS under the harness: settings, weights, and the streaming loop over a video (section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.dataset import Dataset
+from bench.method import (
+    AddsObjects,
+    Context,
+    FromCheckpoint,
+    LabelRegime,
+    Method,
+    MethodCard,
+    MethodSettings,
+    ProtocolRecord,
+    Trainable,
+)
+from bench.registry import register_method
+from bench.training import (
+    TrainingRequest,
+    TrainingTask,
+    load_strictly,
+    newest_weights,
+    parameter_count,
+    read_header,
+    read_weights,
+    regime_from,
+)
+from bench.video import RGB, Frame, Mask, object_ids
+from methods.feature_propagation import short_side_size
+from methods.shls.checkpoint import from_official, is_official
+from methods.shls.network import NetworkSettings
+from methods.shls.segmentation import (
+    FrameFeatures,
+    SegmentationSettings,
+    Sequence,
+    decode,
+    encode,
+)
+from methods.shls.superpixels import SuperpixelMap, SuperpixelSettings, split_by_mask
+from methods.shls.training import SHLSTrainingSettings, build_network, training_task
+
+PACKAGED = Path(__file__).parent / "weights"
+"""Weights that ship with the package."""
+
+MEAN, STD = (0.4512, 0.4448, 0.4111), (0.2485, 0.2403, 0.2617)
+"""Of DAVIS frames, RGB in [0, 1]; the authors' values at test (section 1.1)."""
+
+
+class SHLSSettings(MethodSettings):
+    """Settings of ``shls``.
+
+    Attributes:
+        network: sizes and variant of the networks; weights belong to one of them.
+        segmentation: memory, regions and refinement.
+        superpixels: ISEC in the paper.
+        short_side: frames are shrunk to this short side in pixels; None keeps the native size.
+        initial: ``"trained"``, or ``"random"`` for the untrained control.
+        mean: subtracted from RGB in [0, 1].
+        std: divides.
+    """
+
+    network: NetworkSettings = NetworkSettings()
+    segmentation: SegmentationSettings = SegmentationSettings()
+    superpixels: SuperpixelSettings = SuperpixelSettings()
+    short_side: int | None = None
+    initial: Literal["trained", "random"] = "trained"
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+
+
+@dataclass
+class VideoState:
+    """One video.
+
+    Attributes:
+        sequence: what SHLS carries from frame to frame.
+        size: (H, W) at which frames are processed.
+        ids: the objects' ids in the order of their labels 1 .. K.
+    """
+
+    sequence: Sequence
+    size: tuple[int, int]
+    ids: tuple[int, ...]
+
+
+@register_method("shls")
+class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
+    """Superfeatures in a high-compressed latent space."""
+
+    Settings = SHLSSettings
+    TrainingSettings = SHLSTrainingSettings
+    card = MethodCard(
+        name="shls",
+        title="SHLS",
+        description=(
+            "Superpixels are described by 32 learned values each and labelled by their nearest "
+            "neighbours in a memory; a decoder refines each object. Trained on pseudo-sequences "
+            "made of still images, without any human label."
+        ),
+        regime=LabelRegime(images=10_000, note="MSRA10K without its masks, as published"),
+        paper=(
+            "Mendonça, Fontinele, Oliveira: SHLS: Superfeatures learned from still images for "
+            "self-supervised VOS. BMVC 2023"
+        ),
+        paper_checkpoint=True,
+    )
+
+    def __init__(self, settings: SHLSSettings, context: Context) -> None:
+        super().__init__(settings, context)
+        self.settings: SHLSSettings = settings
+        self.network = build_network(settings.network, context.seed)
+        self.trained_on: LabelRegime | None = None
+        weights = context.weights or self.find_weights(settings)
+        if weights is not None:
+            self.load(weights)
+        self.network.eval().requires_grad_(False)
+        self.network.to(context.device, memory_format=torch.channels_last)
+        shape = (1, 3, 1, 1)
+        self.mean = torch.tensor(settings.mean, device=context.device).view(shape)
+        self.std = torch.tensor(settings.std, device=context.device).view(shape)
+
+    @classmethod
+    def why_not(cls, settings: MethodSettings, context: Context) -> str | None:
+        """No weights fit these settings."""
+        assert isinstance(settings, SHLSSettings)
+        if context.weights or settings.initial == "random" or cls.find_weights(settings):
+            return None
+        return (
+            "no weights fit its settings; name the authors' file with --weights, or train with "
+            "`python -m bench train --methods shls --data ecssd` and the same --preset and --set"
+        )
+
+    @classmethod
+    def find_weights(cls, settings: MethodSettings) -> Path | None:
+        """The newest weights of these networks, trained here or shipped."""
+        assert isinstance(settings, SHLSSettings)
+        if settings.initial == "random":
+            return None
+        network = settings.network.model_dump(mode="json")
+
+        def fits(header: Mapping[str, Any]) -> bool:
+            return bool(header.get("settings", {}).get("network") == network)
+
+        return newest_weights(cls.card.name, PACKAGED, fits)
+
+    @classmethod
+    def training_task(
+        cls,
+        settings: MethodSettings,
+        training: MethodSettings,
+        data: Rows[Dataset],
+        request: TrainingRequest,
+    ) -> TrainingTask:
+        """Networks, pseudo-sequences and losses; see :mod:`methods.shls.training`."""
+        assert isinstance(settings, SHLSSettings)
+        assert isinstance(training, SHLSTrainingSettings)
+        network = build_network(settings.network, request.seed)
+        normalisation = (settings.mean, settings.std)
+        return training_task(network, settings.segmentation, normalisation, training, data, request)
+
+    def load(self, path: Path) -> None:
+        """Load the authors' file or ours, strictly; see :meth:`FromCheckpoint.load`."""
+        tensors = read_weights(path)
+        if is_official(tensors):
+            tensors = from_official(tensors, path)
+            self.trained_on = self.card.regime
+        else:
+            header = read_header(path) if path.suffix == ".safetensors" else {}
+            self.trained_on = regime_from(header)
+        load_strictly(self.network, tensors, path)
+
+    def regime(self) -> LabelRegime:
+        """As recorded with the loaded weights."""
+        if self.settings.initial == "random" and self.context.weights is None:
+            return LabelRegime(note="random weights")
+        return self.trained_on or LabelRegime(note="weights of unknown origin, given by the user")
+
+    def protocol(self) -> ProtocolRecord:
+        """Superpixels, memory and resolution."""
+        segmentation, side = self.settings.segmentation, self.settings.short_side
+        memory = segmentation.memory
+        return ProtocolRecord(
+            resolution="native" if side is None else f"short side {side}",
+            stride=1,
+            memory=(
+                f"first frame and up to {memory.capacity:g} x its superpixels per class"
+                if memory.update
+                else "first frame"
+            ),
+            top_k=memory.neighbours,
+            label_resize="superpixels",
+            extra={
+                "superpixels": self.settings.superpixels.method,
+                "variant": self.settings.network.variant,
+                "refinement": "decoder" if segmentation.refine else "none",
+            },
+        )
+
+    def parameters_count(self) -> int:
+        """Parameters of all networks, or of those used without refinement."""
+        count = parameter_count(self.network)
+        if not self.settings.segmentation.refine:
+            count -= parameter_count(self.network.modulator) + parameter_count(self.network.decoder)
+        return count
+
+    # ------------------------------------------------------------------ one frame
+
+    def _resized(self, image: RGB, size: tuple[int, int]) -> RGB:
+        if image.shape[:2] == size:
+            return image
+        import cv2
+
+        return np.asarray(
+            cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8
+        )
+
+    def _features(self, image: RGB, superpixels: SuperpixelMap) -> FrameFeatures:
+        device = self.context.device
+        pixels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
+        pixels = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        ids = torch.from_numpy(superpixels).to(device).long()
+        return encode(self.network, pixels, [ids])[0]
+
+    @torch.inference_mode()
+    def begin(self, frame: Frame, mask: Mask) -> VideoState:
+        """Fill the memory from the first frame; see :meth:`bench.method.Method.begin`."""
+        ids = object_ids(mask)
+        size = short_side_size(mask.shape, self.settings.short_side)
+        labels = shrink_labels(labels_of(mask, ids), size)
+        image = self._resized(frame.image, size)
+        superpixels, _ = split_by_mask(self.settings.superpixels.compute(image), labels)
+        features = self._features(image, superpixels)
+        fixed = self.settings.network.variant == "fixed"
+        settings = self.settings.segmentation
+        sequence = Sequence.begin(settings, fixed, features, labels, len(ids))
+        return VideoState(sequence, size, ids)
+
+    @torch.inference_mode()
+    def step(self, state: VideoState, frame: Frame) -> tuple[VideoState, Tensor]:
+        """Segment the next frame; scores are aggregated logits."""
+        image = self._resized(frame.image, state.size)
+        sequence = state.sequence
+        features = self._features(image, self.settings.superpixels.compute(image))
+        recall, views = sequence.look(features)
+        if self.settings.segmentation.refine:
+            inputs = sequence.inputs(views)
+            logits = sequence.combine(decode(self.network, inputs), inputs)
+        else:
+            logits = sequence.presegmentation_logits(recall, features)
+        sequence.advance(features, views, logits)
+        if frame.image.shape[:2] != state.size:
+            native = (frame.image.shape[0], frame.image.shape[1])
+            logits = F.interpolate(logits[None], size=native, mode="bilinear", align_corners=False)
+            logits = logits[0]
+        return state, logits
+
+    @torch.inference_mode()
+    def add_objects(self, state: VideoState, frame: Frame, mask: Mask) -> VideoState:
+        """Remember new objects; see :meth:`bench.method.AddsObjects.add_objects`."""
+        new = object_ids(mask)
+        known = len(state.ids)
+        given = shrink_labels(labels_of(mask, new, start=known + 1), state.size)
+        labels = np.where(given > 0, given, state.sequence.labels).astype(np.uint8)
+        image = self._resized(frame.image, state.size)
+        superpixels, _ = split_by_mask(self.settings.superpixels.compute(image), labels)
+        state.ids += new
+        state.sequence.add(self._features(image, superpixels), labels, len(state.ids))
+        return state
+
+
+def labels_of(mask: Mask, ids: tuple[int, ...], start: int = 1) -> NDArray[np.uint8]:
+    """Object ids ``(H, W)`` to labels: ``start`` for the first id, and so on; 0 elsewhere."""
+    table = np.zeros(256, np.uint8)
+    table[list(ids)] = range(start, start + len(ids))
+    return table[mask]
+
+
+def shrink_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Labels at a smaller size, by nearest neighbour, none of them lost.
+
+    An object that falls between the samples keeps the pixel nearest to its centre.
+    """
+    if labels.shape == size:
+        return labels
+    import cv2
+
+    found = np.asarray(
+        cv2.resize(labels, (size[1], size[0]), interpolation=cv2.INTER_NEAREST), np.uint8
+    )
+    for lost in np.setdiff1d(labels, found):
+        rows, columns = np.nonzero(labels == lost)
+        middle = len(rows) // 2
+        row = rows[middle] * size[0] // labels.shape[0]
+        column = columns[middle] * size[1] // labels.shape[1]
+        found[row, column] = lost
+    return found
