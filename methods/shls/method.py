@@ -40,6 +40,7 @@ from bench.training import (
 from bench.video import RGB, Frame, Mask, object_ids
 from methods.feature_propagation import short_side_size
 from methods.shls.checkpoint import from_official, is_official
+from methods.shls.inference import Precision, dtype_of, ready
 from methods.shls.network import NetworkSettings
 from methods.shls.segmentation import (
     FrameFeatures,
@@ -67,6 +68,8 @@ class SHLSSettings(MethodSettings):
         superpixels: ISEC in the paper.
         short_side: frames are shrunk to this short side in pixels; None keeps the native size.
         initial: ``"trained"``, or ``"random"`` for the untrained control.
+        precision: networks compute in ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where
+            the device is faster with it.
         mean: subtracted from RGB in [0, 1].
         std: divides.
     """
@@ -76,6 +79,7 @@ class SHLSSettings(MethodSettings):
     superpixels: SuperpixelSettings = SuperpixelSettings()
     short_side: int | None = None
     initial: Literal["trained", "random"] = "trained"
+    precision: Precision = "float32"
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
 
@@ -125,8 +129,11 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
         weights = context.weights or self.find_weights(settings)
         if weights is not None:
             self.load(weights)
-        self.network.eval().requires_grad_(False)
-        self.network.to(context.device, memory_format=torch.channels_last)
+        self.parameters = parameter_count(self.network)
+        self.refinement_parameters = parameter_count(self.network.modulator)
+        self.refinement_parameters += parameter_count(self.network.decoder)
+        self.dtype = dtype_of(settings.precision, context.device)
+        self.network = ready(self.network, context.device, self.dtype)
         shape = (1, 3, 1, 1)
         self.mean = torch.tensor(settings.mean, device=context.device).view(shape)
         self.std = torch.tensor(settings.std, device=context.device).view(shape)
@@ -204,16 +211,15 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
             extra={
                 "superpixels": self.settings.superpixels.method,
                 "variant": self.settings.network.variant,
+                "precision": str(self.dtype).removeprefix("torch."),
                 "refinement": "decoder" if segmentation.refine else "none",
             },
         )
 
     def parameters_count(self) -> int:
         """Parameters of all networks, or of those used without refinement."""
-        count = parameter_count(self.network)
-        if not self.settings.segmentation.refine:
-            count -= parameter_count(self.network.modulator) + parameter_count(self.network.decoder)
-        return count
+        refine = self.settings.segmentation.refine
+        return self.parameters - (0 if refine else self.refinement_parameters)
 
     # ------------------------------------------------------------------ one frame
 

@@ -161,9 +161,11 @@ def take_quarter(maps: Tensor, box: Box, window: Window, aligned: bool) -> Tenso
         ``(C, window height / 4, window width / 4)``.
     """
     corners = [[0.0, box.left, box.top, box.right, box.bottom]]
-    rois = torch.tensor(corners, device=maps.device, dtype=maps.dtype)
     height, width = window.padded
-    return roi_align(maps[None], rois, (height // 4, width // 4), 0.25, -1, aligned)[0]
+    with torch.autocast(maps.device.type, enabled=False):  # RoIAlign has no bfloat16 kernel
+        rois = torch.tensor(corners, device=maps.device)
+        size = (height // 4, width // 4)
+        return roi_align(maps[None].float(), rois, size, 0.25, -1, aligned)[0]
 
 
 def put_back(probability: Tensor, box: Box, window: Window, size: tuple[int, int]) -> Tensor:

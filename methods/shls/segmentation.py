@@ -125,7 +125,8 @@ def encode(network: SHLSNetwork, images: Tensor, superpixels: Rows[Tensor]) -> l
         images: float ``(B, 3, H, W)``, normalised RGB.
         superpixels: per frame int64 ``(H, W)``, ids 1 .. N.
     """
-    halves, quarters = network.backbone(images)
+    dtype = network.modulator.gate.weight.dtype
+    halves, quarters = network.backbone(images.to(dtype))
     frames = []
     for half, features, ids in zip(halves, quarters, superpixels, strict=True):
         count = int(ids.max())
@@ -224,23 +225,24 @@ def decode(network: SHLSNetwork, inputs: Rows[DecoderInputs]) -> list[Tensor]:
     Returns:
         Per object float ``(2, h, w)``, logits of background and object in its padded window.
     """
+    dtype = network.modulator.gate.weight.dtype
     groups: dict[tuple[int, int], list[int]] = {}
     for position, item in enumerate(inputs):
         groups.setdefault(item.window.padded, []).append(position)
     found: dict[int, Tensor] = {}
     for positions in groups.values():
         items = [inputs[position] for position in positions]
-        attention = torch.stack([item.attention for item in items])
-        full = torch.stack([item.full for item in items])
-        quarter = torch.stack([item.quarter for item in items])
+        attention = torch.stack([item.attention for item in items]).to(dtype)
+        full = torch.stack([item.full for item in items]).to(dtype)
+        quarter = torch.stack([item.quarter for item in items]).to(dtype)
         modulated = network.modulator(
             attention.flatten(0, 1), full.flatten(0, 1), quarter.flatten(0, 1)
         )
         modulated = modulated.reshape(len(items), -1, *modulated.shape[-2:])
-        first = torch.stack([item.first_quarter for item in items])
+        first = torch.stack([item.first_quarter for item in items]).to(dtype)
         logits = network.decoder(
             torch.cat([first, modulated], dim=1),
-            torch.stack([item.skip for item in items]),
+            torch.stack([item.skip for item in items]).to(dtype),
             attention[:, 1],
         )
         found.update(zip(positions, logits.float(), strict=True))
