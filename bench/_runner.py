@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import nn
@@ -33,25 +32,10 @@ from bench.training import (
     schedule,
 )
 
+VALIDATION = "validation"
+
 REPORT_EVERY = 20
 """Iterations between rows of the curve."""
-
-
-def allow_own_checkpoints() -> None:
-    """Let torch's safe loading accept what mmengine puts into a checkpoint besides tensors."""
-    import numpy as np
-    from numpy._core import multiarray
-
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            np.ndarray,
-            np.dtype,
-            multiarray._reconstruct,
-            multiarray.scalar,
-            *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)),
-        ]
-    )
 
 
 class TrainedModel(BaseModel):  # type: ignore[misc]
@@ -63,7 +47,11 @@ class TrainedModel(BaseModel):  # type: ignore[misc]
 
     def forward(self, batch: Any, mode: str = "loss") -> Any:
         """Losses of a batch, or validation scores of its samples."""
-        return self.model(batch) if mode == "loss" else self.model.validate(batch)  # type: ignore[operator]
+        if mode != "loss":
+            return self.model.validate(batch)  # type: ignore[operator]
+        # mmengine adds up only what has "loss" in its name.
+        losses = self.model(batch)
+        return {name if "loss" in name else f"{name}_loss": loss for name, loss in losses.items()}
 
     def parse_losses(self, losses: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
         """Sum of the losses, which must be finite, and what is logged of them."""
@@ -71,7 +59,7 @@ class TrainedModel(BaseModel):  # type: ignore[misc]
         if not bool(torch.isfinite(total)):
             raise MethodError(
                 "training",
-                f"losses { ({name: float(value) for name, value in losses.items()}) }",
+                f"losses { ({name: value.item() for name, value in losses.items()}) }",
                 "finite losses",
                 "Lower the learning rate, or train without --amp.",
             )
@@ -100,7 +88,7 @@ class ScoreMetric(BaseMetric):  # type: ignore[misc]
     """Mean validation score over all held-out samples and processes."""
 
     def __init__(self, score: str) -> None:
-        super().__init__(prefix="")
+        super().__init__(prefix=VALIDATION)
         self.score = score
 
     def process(self, data_batch: Any, data_samples: Sequence[float]) -> None:
@@ -172,6 +160,8 @@ class BudgetHook(Hook):  # type: ignore[misc]
             runner.train_loop.stop_training = True
 
     def _report(self, runner: Any, iteration: int, score: float | None = None) -> None:
+        """Write a row: mean losses since the row before, as a resumed training has them too."""
+        self.recent.clear()
         if not is_main_process():
             return
         rate = runner.optim_wrapper.optimizer.param_groups[0]["lr"]
@@ -179,9 +169,23 @@ class BudgetHook(Hook):  # type: ignore[misc]
         row |= {name: round(value, 5) for name, value in self.progress.losses.items()}
         self.curve.write(row | {self.task.score: "" if score is None else round(score, 5)})
 
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Leave out mmengine's log buffers: only code could read them back.
+
+        What remains is tensors and plain values, which torch reads without unpickling code. Our
+        curve has what the buffers had.
+        """
+        hub = checkpoint["message_hub"]
+        hub["log_scalars"] = OrderedDict()
+        hub["runtime_info"] = OrderedDict(
+            (key, float(value) if isinstance(value, float) else value)  # NumPy's are floats too
+            for key, value in hub["runtime_info"].items()
+            if isinstance(value, int | float | str)
+        )
+
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Keep the best weights."""
-        score = (metrics or {})[self.task.score]
+        score = (metrics or {})[f"{VALIDATION}/{self.task.score}"]
         self.validated = runner.iter
         self._report(runner, runner.iter, score)
         if math.isnan(self.progress.score) or score > self.progress.score:
@@ -204,6 +208,9 @@ class BudgetHook(Hook):  # type: ignore[misc]
             runner.val_loop.run()
         if is_main_process():
             name = f"iter_{runner.iter}.pth"
+            # mmengine saves in mid-iteration and so stores the number plus one; here it is over.
+            runner.train_loop._iter -= 1
             runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+            runner.train_loop._iter += 1
             Path(runner.work_dir, "last_checkpoint").write_text(str(Path(runner.work_dir, name)))
             write_json(self.request.out / "training.json", read_header(self.request.out / WEIGHTS))

@@ -171,6 +171,15 @@ def run(
 
         _print_plan(make_plan(request, assignments))
         return
+    if resume is None:
+        from bench.train import train_missing
+
+        train_missing(
+            request,
+            assignments,
+            _training_progress,
+            lambda line: errors.print(line, markup=False, soft_wrap=True),
+        )
     _execute(execute, request, assignments, path)
 
 

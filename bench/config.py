@@ -159,6 +159,20 @@ def setting_names(model: type[BaseModel]) -> list[str]:
     return names
 
 
+class FirstTraining(BaseModel):
+    """Training that is short enough to be done before a run.
+
+    Attributes:
+        data: name of the dataset.
+        budget: as ``--budget`` takes it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: str
+    budget: str
+
+
 class MethodConfig(BaseModel):
     """A method's YAML file.
 
@@ -166,6 +180,7 @@ class MethodConfig(BaseModel):
         default_preset: the one used where none is asked for.
         presets: the method's settings.
         training: what its training is told, for methods that train.
+        first_training: how `run` trains the tiny preset where no weights fit.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -173,6 +188,7 @@ class MethodConfig(BaseModel):
     default_preset: Preset = "tiny"
     presets: dict[Preset, dict[str, Any]] = {}
     training: dict[Preset, dict[str, Any]] = {}
+    first_training: FirstTraining | None = None
 
 
 def method_config(name: str, method: type[Method]) -> MethodConfig:

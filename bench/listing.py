@@ -11,6 +11,7 @@ from rich.text import Text
 from bench.config import method_config, setting_names
 from bench.dataset import Dataset, ImageDataset, VideoDataset, find_root
 from bench.errors import BenchError
+from bench.method import Trainable
 from bench.registry import DATASETS, ENGINES, FAILURES, METHODS, Failure, discover
 
 
@@ -39,6 +40,11 @@ def methods() -> tuple[Table, list[Failure]]:
             f"labels: {method.card.regime.summary}",
             f"presets: {', '.join(presets) or 'none'}",
             f"settings: {', '.join(setting_names(method.Settings)) or 'none'}",
+            *(
+                [f"training: {', '.join(setting_names(method.TrainingSettings))}"]
+                if issubclass(method, Trainable)
+                else []
+            ),
             f"from: {_origin('methods', name)}\n",
         ]
         table.add_row(Text(name, style="bold"), Text("\n".join(lines)))

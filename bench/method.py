@@ -301,3 +301,8 @@ class Trainable(abc.ABC):
     def find_weights(cls, settings: MethodSettings) -> Path | None:
         """The newest weights that fit these settings, trained here or shipped; None if none do."""
         return None
+
+    @classmethod
+    def lacks_weights(cls, settings: MethodSettings) -> bool:
+        """Whether nothing but missing weights keeps it from running with these settings."""
+        return cls.find_weights(settings) is None

@@ -28,7 +28,7 @@ from bench.config import (
 )
 from bench.dataset import VideoDataset, find_root
 from bench.errors import ConfigError
-from bench.method import Context, Method
+from bench.method import Context, Method, Trainable
 from bench.registry import get_dataset, get_method
 
 
@@ -174,6 +174,9 @@ def make_plan(config: RunConfig, assignments: Mapping[str, Any] | None = None) -
         if weights is not None:
             weights = weights.resolve()
             variant = ",".join(filter(None, [f"weights={weights.stem}", variant]))
+        elif issubclass(method, Trainable):
+            # Named in the plan and hashed, so that a newer training makes new jobs.
+            weights = method.find_weights(settings)
         context = Context(device, config.seeds[0], weights)
         plan.methods[f"{name}@{variant}"] = {
             "method": name,

@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.config import (
+    RunConfig,
     assign,
     known_key,
+    method_config,
     method_settings,
     parse_assignments,
     setting_names,
     training_settings,
 )
 from bench.dataset import Dataset, find_root
-from bench.errors import ConfigError
+from bench.errors import BenchError, ConfigError
 from bench.method import Method, MethodSettings, Trainable
-from bench.plan import resolve_device
+from bench.plan import distribute, resolve_device
 from bench.registry import get_dataset, get_method
 from bench.training import Budget, TrainingRequest, Watcher, new_training_name, train
 
@@ -74,17 +77,17 @@ def train_method(name: str, choice: TrainingChoice, watch: Watcher | None = None
     training = training_settings(name, method, preset, training_overrides)
     if choice.resume is not None and choice.out is not None:
         raise ConfigError("--resume", "--out beside it", "one of them", "Leave out --out.")
-    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    out = choice.resume or choice.out or Path("checkpoints", name, new_training_name())
     request = TrainingRequest(
         method=name,
-        out=choice.resume or choice.out or Path("checkpoints", name, new_training_name()),
+        out=out,
         budget=Budget.parse(choice.budget),
         seed=choice.seed,
         device=resolve_device(choice.device),
         workers=choice.workers,
         amp=choice.amp,
         resume=choice.resume is not None,
-        distributed=distributed,
+        distributed=int(os.environ.get("WORLD_SIZE", "1")) > 1,
         command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
         data=tuple(choice.data),
         start=choice.weights,
@@ -93,6 +96,54 @@ def train_method(name: str, choice: TrainingChoice, watch: Watcher | None = None
     task = method.training_task(settings, training, opened, request)
     weights = train(task, request, watch)
     return weights if int(os.environ.get("RANK", "0")) == 0 else None
+
+
+def train_missing(
+    config: RunConfig,
+    assignments: Mapping[str, Any],
+    watching: Callable[[str], AbstractContextManager[Watcher]],
+    say: Callable[[str], None],
+) -> None:
+    """Before a run: train methods of the tiny preset that lack weights, and say so.
+
+    A method whose training data is not found is left to be skipped with its reason.
+
+    Args:
+        config: the run.
+        assignments: its ``--set`` options.
+        watching: opens a progress display for a method.
+        say: prints a line.
+    """
+    overrides = distribute(config, assignments)
+    for name in config.methods:
+        method = get_method(name)
+        if not issubclass(method, Trainable) or name in config.weights:
+            continue
+        settings, preset = method_settings(name, method, config.preset, overrides.get(name, {}))
+        first = method_config(name, method).first_training
+        if preset != "tiny" or first is None or not method.lacks_weights(settings):
+            continue
+        try:
+            dataset = _open(first.data, config.root)
+        except BenchError as error:
+            say(f"{name}: no weights fit, and it cannot be trained first: {error}")
+            continue
+        say(f"{name}: no weights fit its settings. Training on {first.data} for {first.budget}.")
+        request = TrainingRequest(
+            method=name,
+            out=Path("checkpoints", name, new_training_name()),
+            budget=Budget.parse(first.budget),
+            seed=config.seeds[0],
+            device=resolve_device(config.device),
+            command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+            data=(first.data,),
+        )
+        training = training_settings(name, method, preset, {})
+        with watching(name) as watch:
+            weights = train(
+                method.training_task(settings, training, [dataset], request), request, watch
+            )
+        say(f"{name}: weights in {weights}")
 
 
 def _split(

@@ -256,13 +256,11 @@ def build_runner(
         BudgetHook,
         ScoreMetric,
         TrainedModel,
-        allow_own_checkpoints,
     )
 
     # Workers are forked from this process. OpenCV's threads do not survive that: a worker that
     # calls on them waits for ever. So there are none.
     cv2.setNumThreads(0)
-    allow_own_checkpoints()
     mmengine.device.utils.DEVICE = request.device  # mmengine would take a GPU wherever it sees one
     if request.distributed:
         init_dist("pytorch", backend="nccl" if request.device == "cuda" else "gloo")

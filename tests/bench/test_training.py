@@ -1,0 +1,297 @@
+"""The harness's training: budgets, schedule, resuming, weights files, several processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.errors import ConfigError, MethodError
+from bench.method import LabelRegime
+from bench.training import (
+    CURVE,
+    ENDLESS,
+    STATE,
+    WEIGHTS,
+    Budget,
+    EndlessSampler,
+    TrainingRequest,
+    TrainingTask,
+    load_strictly,
+    newest_weights,
+    read_header,
+    read_weights,
+    regime_from,
+    save_weights,
+    schedule,
+    train,
+)
+
+
+class Line(nn.Module):
+    """Learns y = 3 x + 1; has batch normalisation, so that buffers matter when resuming."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(1, 1)
+        self.norm = nn.BatchNorm1d(1)
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        return {"fit": (self.predict(batch) - (3 * batch + 1)).square().mean()}
+
+    def predict(self, batch: Tensor) -> Tensor:
+        return self.layer(self.norm(batch))
+
+    def validate(self, batch: Tensor) -> list[float]:
+        error = (self.predict(batch) - (3 * batch + 1)).abs()[:, 0]
+        return [-float(value) for value in error.detach()]
+
+
+class Points:
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Tensor:
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(1, generator=generator)
+
+
+def task(model: nn.Module | None = None, **changes: Any) -> TrainingTask:
+    model = model or Line()
+    fields: dict[str, Any] = {
+        "model": model,
+        "samples": Points(ENDLESS),
+        "held_out": Points(8),
+        "collate": torch.stack,
+        "batch_size": 4,
+        "parameters": list(model.parameters()),
+        "learning_rate": 0.05,
+        "validate_every": 10,
+        "score": "closeness",
+        "weights": model.state_dict,
+        "settings": {"network": {"size": 1}},
+        "regime": LabelRegime(images=5, note="points"),
+    }
+    return TrainingTask(**(fields | changes))
+
+
+def request(out: Path, budget: str, **changes: Any) -> TrainingRequest:
+    fields: dict[str, Any] = {"method": "line", "out": out, "budget": Budget.parse(budget)}
+    return TrainingRequest(**({"workers": 0} | fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90s", Budget(seconds=90)),
+        ("1.5m", Budget(seconds=90)),
+        ("2h", Budget(seconds=7200)),
+        ("20000it", Budget(iterations=20000)),
+    ],
+)
+def test_budget(text: str, expected: Budget) -> None:
+    assert Budget.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "10", "0it", "0s", "-5m", "1.5it", "m", "5 days"])
+def test_bad_budget(text: str) -> None:
+    with pytest.raises(ConfigError, match="30m"):
+        Budget.parse(text)
+
+
+def test_schedule_rises_stays_and_falls_to_zero() -> None:
+    assert schedule(0) == 0
+    assert schedule(0.01) == pytest.approx(0.5)
+    assert schedule(0.3) == 1
+    assert schedule(0.8) == pytest.approx(0.5)
+    assert schedule(1) == 0
+    assert schedule(1.3) == 0
+
+
+def test_sampler_shares_out_all_numbers() -> None:
+    taken = []
+    for rank in range(3):
+        numbers = iter(EndlessSampler(rank, 3))
+        taken += [next(numbers) for _ in range(4)]
+    assert sorted(taken) == list(range(12))
+    skipped = EndlessSampler(1, 2)
+    skipped.skip(5)
+    assert next(iter(skipped)) == 11
+
+
+def test_training_learns_and_leaves_weights_with_their_story(tmp_path: Path) -> None:
+    out = tmp_path / "training"
+    path = train(task(), request(out, "80it", command="python -m bench train", data=("dots",)))
+    assert path == out / WEIGHTS
+    header = read_header(path)
+    assert header["command"] == "python -m bench train"
+    assert header["settings"] == {"network": {"size": 1}}
+    assert header["data"] == ["dots"]
+    assert regime_from(header) == LabelRegime(images=5, note="points")
+    with (out / CURVE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    scores = [float(row["closeness"]) for row in rows if row["closeness"]]
+    assert len(scores) == 8
+    assert scores[-1] > 0.5 * scores[0]
+    assert header["closeness"] == pytest.approx(max(scores))
+    assert all(
+        tensor.dtype == torch.float32 for n, tensor in read_weights(path).items() if "num" not in n
+    )
+
+
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, parts = Line(), Line()
+    train(task(whole), request(tmp_path / "whole", "40it"))
+    interrupted = task(parts)
+
+    def stop(progress: Any) -> None:
+        if progress.iteration == 23:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(interrupted, request(tmp_path / "parts", "40it"), stop)
+    resumed = Line()
+    with torch.no_grad():
+        resumed.layer.weight.fill_(99)  # must come from the stored state
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*weights_only.*")
+        train(task(resumed), request(tmp_path / "parts", "40it", resume=True))
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    rows = [
+        [
+            (row["iteration"], row["fit_loss"])
+            for row in csv.DictReader((tmp_path / name / CURVE).open())
+        ]
+        for name in ("whole", "parts")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_state_is_read_without_unpickling_code(tmp_path: Path) -> None:
+    train(task(), request(tmp_path / "t", "10it"))
+    state = Path((tmp_path / "t" / STATE / "last_checkpoint").read_text())
+    loaded = torch.load(state, map_location="cpu", weights_only=True)
+    assert loaded["meta"]["iter"] == 10
+
+
+def test_time_budget_ends_training(tmp_path: Path) -> None:
+    seen = []
+    train(task(validate_every=10_000), request(tmp_path / "t", "1s"), seen.append)
+    assert seen[-1].spent >= 1
+    assert (tmp_path / "t" / WEIGHTS).is_file()
+
+
+def test_bfloat16(tmp_path: Path) -> None:
+    path = train(task(), request(tmp_path / "t", "10it", amp=True))
+    assert all(torch.isfinite(tensor).all() for tensor in read_weights(path).values())
+
+
+def test_infinite_losses_stop_with_an_explanation(tmp_path: Path) -> None:
+    class Broken(Line):
+        def forward(self, batch: Tensor) -> dict[str, Tensor]:
+            return {"fit": super().forward(batch)["fit"] * float("inf")}
+
+    with pytest.raises(MethodError, match="finite losses"):
+        train(task(Broken()), request(tmp_path / "t", "10it"))
+
+
+def test_folder_of_another_training_is_not_overwritten(tmp_path: Path) -> None:
+    train(task(), request(tmp_path / "t", "10it"))
+    before = (tmp_path / "t" / WEIGHTS).read_bytes()
+    with pytest.raises(ConfigError, match="--resume"):
+        train(task(), request(tmp_path / "t", "10it"))
+    assert (tmp_path / "t" / WEIGHTS).read_bytes() == before
+    with pytest.raises(MethodError, match="no state"):
+        train(task(), request(tmp_path / "nothing", "10it", resume=True))
+
+
+def test_newest_fitting_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    packaged = tmp_path / "packaged"
+    packaged.mkdir()
+    tensors = {"a": torch.ones(2)}
+    save_weights(packaged / "tiny.safetensors", tensors, {"settings": {"network": 1}})
+
+    def fits(header: Any) -> bool:
+        return bool(header.get("settings", {}).get("network") == 1)
+
+    assert newest_weights("line", packaged, fits) == packaged / "tiny.safetensors"
+    for number, network in enumerate((1, 1, 2)):
+        folder = Path("checkpoints", "line", str(number))
+        folder.mkdir(parents=True)
+        save_weights(folder / WEIGHTS, tensors, {"settings": {"network": network}})
+        os.utime(folder / WEIGHTS, (number, number))
+    assert newest_weights("line", packaged, fits) == Path("checkpoints/line/1") / WEIGHTS
+    assert newest_weights("line", packaged, lambda header: False) is None
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    model = Line()
+    state = model.state_dict()
+    missing = {name: tensor for name, tensor in state.items() if name != "layer.bias"}
+    with pytest.raises(MethodError, match=r"layer\.bias"):
+        load_strictly(model, missing, tmp_path)
+    with pytest.raises(MethodError, match="surplus"):
+        load_strictly(model, state | {"surplus": torch.ones(1)}, tmp_path)
+    with pytest.raises(MethodError, match=r"\(3, 3\)"):
+        load_strictly(model, state | {"layer.weight": torch.ones(3, 3)}, tmp_path)
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"nonsense")
+    with pytest.raises(MethodError, match=r"bad\.safetensors"):
+        read_weights(bad)
+    with pytest.raises(MethodError, match="no such file"):
+        read_weights(tmp_path / "absent.pth")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from bench.training import train
+from tests.bench.test_training import Line, request, task
+model = Line()
+train(task(model), request(Path(sys.argv[1]), "12it", distributed=True))
+import os
+torch.save(model.state_dict(), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pth")
+"""
+
+
+def test_two_processes_end_with_the_same_weights(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    out = tmp_path / "training"
+    out.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--master-port=29533",
+    ]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [*command, str(script), str(out)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(out / f"rank{rank}.pth", weights_only=True) for rank in (0, 1))
+    for name in ("layer.weight", "layer.bias"):
+        assert torch.equal(first[name], second[name])
+    assert (out / WEIGHTS).is_file()
