@@ -246,7 +246,7 @@ def build_runner(
     import cv2
     import mmengine.device.utils
     import torch
-    from mmengine.dist import get_dist_info, init_dist
+    from mmengine.dist import get_dist_info
     from mmengine.evaluator import Evaluator
     from mmengine.runner import Runner
     from torch.utils.data import DataLoader
@@ -263,7 +263,7 @@ def build_runner(
     cv2.setNumThreads(0)
     mmengine.device.utils.DEVICE = request.device  # mmengine would take a GPU wherever it sees one
     if request.distributed:
-        init_dist("pytorch", backend="nccl" if request.device == "cuda" else "gloo")
+        _join_processes(request.device)
     rank, world = get_dist_info()
     loader = DataLoader(
         task.samples,
@@ -315,12 +315,26 @@ def build_runner(
         },
         custom_hooks=[BudgetHook(task, request, watch)],
         launcher="pytorch" if request.distributed else "none",
+        # Without this mmengine names a GPU for each process, also on a CPU.
+        cfg={"model_wrapper_cfg": {"type": "MMDistributedDataParallel"}},
         randomness={"seed": request.seed},
         resume=request.resume,
         log_level="ERROR",
-        experiment_name=request.out.name,
+        # mmengine keeps its message hubs by this name for as long as the process lives.
+        experiment_name=f"{request.out.name}-{time.time_ns()}",
         default_scope="mmengine",
     )
+
+
+def _join_processes(device: str) -> None:
+    """Join torchrun's other processes; mmengine's own way needs a GPU."""
+    import os
+
+    import torch
+
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
 
 
 class _as_arguments:  # noqa: N801 - a function that can be sent to worker processes
