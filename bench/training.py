@@ -285,10 +285,11 @@ def build_runner(
     )
     for group in optimiser.param_groups:
         group["initial_lr"] = group["lr"]  # the schedule starts from it, also after resuming
+    model = TrainedModel(task.model).to(request.device)
     clip = {"max_norm": task.clip_gradient} if task.clip_gradient else None
     iterations = request.budget.iterations or ENDLESS
     return Runner(
-        model=TrainedModel(task.model),
+        model=_shared(model) if request.distributed else model,
         work_dir=str(request.out / STATE),
         train_dataloader=loader,
         val_dataloader=held_out,
@@ -315,8 +316,6 @@ def build_runner(
         },
         custom_hooks=[BudgetHook(task, request, watch)],
         launcher="pytorch" if request.distributed else "none",
-        # Without this mmengine names a GPU for each process, also on a CPU.
-        cfg={"model_wrapper_cfg": {"type": "MMDistributedDataParallel"}},
         randomness={"seed": request.seed},
         resume=request.resume,
         log_level="ERROR",
@@ -335,6 +334,17 @@ def _join_processes(device: str) -> None:
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+
+
+def _shared(model: nn.Module) -> nn.Module:
+    """A model whose gradients are averaged over all processes.
+
+    Wrapped here because mmengine would name a GPU for each process, also on a CPU.
+    """
+    from mmengine.model import MMDistributedDataParallel
+
+    wrapped: nn.Module = MMDistributedDataParallel(model)
+    return wrapped
 
 
 class _as_arguments:  # noqa: N801 - a function that can be sent to worker processes
