@@ -17,6 +17,7 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from bench.engine.base import Outcome
     from bench.plan import Plan
+    from bench.run import RunResult
 
 app = typer.Typer(
     help="What labels buy in video object segmentation: run, score and compare methods.",
@@ -133,7 +134,7 @@ def run(
     """Run methods on datasets and print the table of scores."""
     from bench.config import load_run_config, parse_assignments
     from bench.errors import ConfigError
-    from bench.run import execute, new_run_name, stored_request
+    from bench.run import new_run_name, stored_request
 
     chosen: dict[str, Any] = {
         "methods": names(methods),
@@ -180,7 +181,7 @@ def run(
             _training_progress,
             lambda line: errors.print(line, markup=False, soft_wrap=True),
         )
-    _execute(execute, request, assignments, path)
+    _execute(request, assignments, path)
 
 
 def _weights(options: list[str] | None) -> dict[str, Path] | None:
@@ -222,8 +223,24 @@ def _print_plan(plan: Plan) -> None:
     console.print(f"{len(plan.jobs)} jobs. Nothing was run.")
 
 
-def _execute(execute: Any, request: Any, assignments: dict[str, Any], path: Path) -> None:
+def _execute(request: Any, assignments: dict[str, Any], path: Path) -> None:
+    from bench.registry import load_reports
     from bench.store import load_run
+
+    result = _run_with_bar(request, assignments, path)
+    load_reports().print_table([load_run(path)], console)
+    console.print(f"\nRun: {path}", soft_wrap=True)
+    console.print(f"Page and figures: python -m bench report {path}", soft_wrap=True)
+    if result.failures:
+        errors.print(f"{len(result.failures)} of {len(result.plan.jobs)} jobs failed.", style="red")
+        sys.exit(1)
+    if not result.plan.jobs:
+        errors.print("Nothing could be run; see the reasons above.", style="red")
+        sys.exit(1)
+
+
+def _run_with_bar(request: Any, assignments: dict[str, Any], path: Path) -> RunResult:
+    from bench.run import execute
 
     with _progress() as progress:
         bar = progress.add_task("planning", total=None)
@@ -248,18 +265,7 @@ def _execute(execute: Any, request: Any, assignments: dict[str, Any], path: Path
             elif not progress.console.is_terminal:  # a log file gets lines instead of a bar
                 progress.console.print(f"done: {job}", markup=False, highlight=False)
 
-        result = execute(request, assignments, path, on_start, on_outcome)
-    from bench.registry import load_reports
-
-    load_reports().print_table([load_run(path)], console)
-    console.print(f"\nRun: {path}", soft_wrap=True)
-    console.print(f"Page and figures: python -m bench report {path}", soft_wrap=True)
-    if result.failures:
-        errors.print(f"{len(result.failures)} of {len(result.plan.jobs)} jobs failed.", style="red")
-        sys.exit(1)
-    if not result.plan.jobs:
-        errors.print("Nothing could be run; see the reasons above.", style="red")
-        sys.exit(1)
+        return execute(request, assignments, path, on_start, on_outcome)
 
 
 def _progress() -> Any:
@@ -343,6 +349,68 @@ def train(
         if result is not None:
             console.print(f"Weights: {result}", soft_wrap=True)
             console.print(f"Curve: {result.with_name('curve.csv')}", soft_wrap=True)
+
+
+@app.command()
+def ablate(
+    file: Annotated[Path, typer.Argument(help="YAML, for instance configs/ablations/shls/*.yaml.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The ablation's folder. Default: runs/<file's name>"),
+    ] = None,
+    root: RootOption = None,
+    sequences: Annotated[
+        str | None,
+        typer.Option(help="Only these sequences, separated by commas."),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Seeds, separated by commas. Default: 0"),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Jobs at a time.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the combinations, and run nothing.")
+    ] = False,
+) -> None:
+    """Run one method under every combination of some settings, trained where that needs it.
+
+    The same command again continues; values added to the file are computed beside the others.
+    """
+    from bench.ablate import combinations, load_ablation, run_ablation
+    from bench.config import load_run_config
+    from bench.registry import load_reports
+    from bench.store import load_run
+
+    config = load_ablation(file)
+    if dry_run:
+        for point in combinations(config):
+            console.print(f"{point.name}{'  (trained)' if point.trained else ''}", markup=False)
+        return
+    options = load_run_config(
+        None,
+        {
+            "root": root,
+            "sequences": names(sequences),
+            "seeds": names(seeds),
+            "device": device,
+            "workers": workers,
+        },
+    )
+    folder = out or Path("runs", file.stem)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = run_ablation(
+        config,
+        options,
+        folder,
+        _training_progress,
+        _run_with_bar,
+        lambda line: errors.print(line, markup=False, highlight=False),
+    )
+    console.print(config.title, style="bold", markup=False)
+    load_reports().print_table([load_run(path) for path in runs], console)
+    listed = " ".join(str(path) for path in runs)
+    console.print(f"\nPage and figures: python -m bench report {listed}", soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -100,11 +100,12 @@ class MemoryClustering:
         self.settings = settings
         self.device = superfeatures.device
         self.size = superfeatures.shape[1]
-        self.limit = round(settings.capacity * superfeatures.shape[0])
+        self.limit = max(1, round(settings.capacity * superfeatures.shape[0]))
         # Per class, unit vectors: all comparisons are by cosine similarity.
         self.items: list[NDArray[np.float32]] = []
         self.protected: list[int] = []
         self.centroids: list[NDArray[np.float32] | None] = []
+        self.latest: list[int] = []
         vectors, labels = _unit(superfeatures), classes.cpu().numpy()
         for number in range(count):
             self._append_class(vectors[labels == number])
@@ -114,6 +115,7 @@ class MemoryClustering:
         self.items.append(vectors[: self.limit])
         self.protected.append(round(self.settings.protected * len(vectors)))
         self.centroids.append(self._cluster(vectors, None))
+        self.latest.append(0)
 
     def add_classes(self, superfeatures: Tensor, classes: Tensor, count: int) -> None:
         """Take up objects that enter later.
@@ -138,11 +140,22 @@ class MemoryClustering:
         vectors, labels = _unit(superfeatures), classes.cpu().numpy()
         for number in range(len(self.items)):
             new = vectors[labels == number]
+            self.latest[number] = len(new)
             if len(new):
                 self.items[number] = self._bounded(
                     number, np.concatenate([self.items[number], new])
                 )
                 self.centroids[number] = self._cluster(self.items[number], self.centroids[number])
+        self._index()
+
+    def forget_latest(self) -> None:
+        """Take back the last :meth:`update`, for a frame whose labels turn out to be wrong."""
+        for number, count in enumerate(self.latest):
+            kept = max(0, len(self.items[number]) - count)
+            if count:
+                self.items[number] = self.items[number][:kept]
+                self.centroids[number] = self._cluster(self.items[number], self.centroids[number])
+            self.latest[number] = 0
         self._index()
 
     def _bounded(self, number: int, items: NDArray[np.float32]) -> NDArray[np.float32]:

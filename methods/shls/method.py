@@ -142,7 +142,7 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
     def why_not(cls, settings: MethodSettings, context: Context) -> str | None:
         """No weights fit these settings."""
         assert isinstance(settings, SHLSSettings)
-        if context.weights or settings.initial == "random" or cls.find_weights(settings):
+        if context.weights or not cls.lacks_weights(settings):
             return None
         return (
             "no weights fit its settings; name the authors' file with --weights, or train with "
@@ -161,6 +161,12 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
             return bool(header.get("settings", {}).get("network") == network)
 
         return newest_weights(cls.card.name, PACKAGED, fits)
+
+    @classmethod
+    def lacks_weights(cls, settings: MethodSettings) -> bool:
+        """Whether trained weights are wanted and there are none."""
+        assert isinstance(settings, SHLSSettings)
+        return settings.initial == "trained" and cls.find_weights(settings) is None
 
     @classmethod
     def training_task(
@@ -223,15 +229,6 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
 
     # ------------------------------------------------------------------ one frame
 
-    def _resized(self, image: RGB, size: tuple[int, int]) -> RGB:
-        if image.shape[:2] == size:
-            return image
-        import cv2
-
-        return np.asarray(
-            cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8
-        )
-
     def _features(self, image: RGB, superpixels: SuperpixelMap) -> FrameFeatures:
         device = self.context.device
         pixels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
@@ -245,7 +242,7 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
         ids = object_ids(mask)
         size = short_side_size(mask.shape, self.settings.short_side)
         labels = shrink_labels(labels_of(mask, ids), size)
-        image = self._resized(frame.image, size)
+        image = resized(frame.image, size)
         superpixels, _ = split_by_mask(self.settings.superpixels.compute(image), labels)
         features = self._features(image, superpixels)
         fixed = self.settings.network.variant == "fixed"
@@ -256,7 +253,7 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
     @torch.inference_mode()
     def step(self, state: VideoState, frame: Frame) -> tuple[VideoState, Tensor]:
         """Segment the next frame; scores are aggregated logits."""
-        image = self._resized(frame.image, state.size)
+        image = resized(frame.image, state.size)
         sequence = state.sequence
         features = self._features(image, self.settings.superpixels.compute(image))
         recall, views = sequence.look(features)
@@ -279,7 +276,7 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
         known = len(state.ids)
         given = shrink_labels(labels_of(mask, new, start=known + 1), state.size)
         labels = np.where(given > 0, given, state.sequence.labels).astype(np.uint8)
-        image = self._resized(frame.image, state.size)
+        image = resized(frame.image, state.size)
         superpixels, _ = split_by_mask(self.settings.superpixels.compute(image), labels)
         state.ids += new
         state.sequence.add(self._features(image, superpixels), labels, len(state.ids))
@@ -312,3 +309,13 @@ def shrink_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
         column = columns[middle] * size[1] // labels.shape[1]
         found[row, column] = lost
     return found
+
+
+def resized(image: RGB, size: tuple[int, int]) -> RGB:
+    """An image at a smaller size (H, W), by area."""
+    if image.shape[:2] == size:
+        return image
+    import cv2
+
+    found = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(found, np.uint8)

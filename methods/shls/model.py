@@ -86,10 +86,10 @@ class SHLSModel(nn.Module):
         segmentation_weight: of the cross-entropy; 0 leaves the decoder out.
         across_frames: whether the metric loss compares superpixels of all frames of a sequence.
             The authors compare those of one frame.
-        teacher_forcing: share of the objects whose region comes from the true mask, as the
+        teacher_forcing: share of the frames whose regions come from the true masks, as the
             authors' all do; the others' come from the pre-segmentation, as at test.
         frozen: parts that are not trained.
-        seed: of triplets and teacher forcing.
+        seed: of teacher forcing; triplets are drawn by torch's global generator.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class SHLSModel(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         for part in self.frozen:
             getattr(network, part).requires_grad_(False)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> SHLSModel:
         """Frozen parts keep their running statistics."""

@@ -271,7 +271,7 @@ class Refine(nn.Module):
         self.merged_residual = ResidualBlock(channels)
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
-        """Skip ``(B, skip_channels, 2h, 2w)``, coarse ``(B, C, h, w)``; gives ``(B, C, 2h, 2w)``."""
+        """``(B, skip_channels, 2h, 2w)`` and ``(B, C, h, w)`` to ``(B, C, 2h, 2w)``."""
         finer = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
         return self.merged_residual(self.skip_residual(self.skip(skip)) + finer)
 

@@ -23,7 +23,7 @@ def segment_sum(maps: Tensor, superpixels: Tensor, count: int) -> Tensor:
         count: number of superpixels.
 
     Returns:
-        ``(count, C)``, in float32 at least.
+        float32 ``(count, C)``, whatever the type of ``maps``.
     """
     values = maps.flatten(1).t().float()
     sums = values.new_zeros(count, maps.shape[0])

@@ -58,7 +58,8 @@ def region_of_interest(
     Args:
         mask: bool ``(H, W)``. An empty one gives the whole frame.
         growth: by how much the tight box grows in all, as a share of its side.
-        at_least: height and width in pixels that the region has wherever the frame allows it.
+        at_least: height and width in pixels to which a smaller region is enlarged, on both sides
+            alike. What would lie outside the frame is cut off and not made up for.
     """
     height, width = mask.shape
     tight = tight_box(mask)

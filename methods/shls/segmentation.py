@@ -331,6 +331,9 @@ class Sequence:
         on_device = torch.from_numpy(labels).to(frame.superpixels.device).long()
         classes = majority(frame.superpixels, on_device, frame.count, objects + 1)
         known = self.objects
+        # The frame was remembered before the new objects were known: as background, mostly.
+        self.memory.forget_latest()
+        self.memory.update(frame.superfeatures, torch.where(classes <= known, classes, -1))
         self.memory.add_classes(frame.superfeatures, classes, objects + 1)
         self.labels = labels
         self._enter(frame, labels, range(known + 1, objects + 1))

@@ -12,7 +12,14 @@ from scipy import ndimage
 from bench.errors import ConfigError, DataError
 from bench.video import LabelledImage
 from datasets.saliency import Ecssd
-from methods.shls.offline import SaliencyMaps, Sources, base_labels, labels_used
+from methods.shls.offline import (
+    PseudoSequences,
+    SaliencyMaps,
+    SequenceSettings,
+    Sources,
+    base_labels,
+    labels_used,
+)
 from methods.shls.offline.base_labels import SMALLEST, largest_objects
 from methods.shls.offline.minimum_barrier import _reconstruct, barrier_distance
 from methods.shls.offline.robust_background import background_probability
@@ -426,3 +433,45 @@ def test_largest_objects():
     labels = np.repeat(np.array([0, 1, 2, 3, 4], np.uint8), [5, 2, 4, 1, 3])[None]
     assert largest_objects(labels, 2).tolist() == [[0] * 5 + [0] * 2 + [1] * 4 + [0] + [2] * 3]
     assert largest_objects(labels, 4) is labels
+
+
+# --- identities -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_an_id_never_changes_its_object(paper):
+    """Every image and every object has one colour of its own; much is hidden or left out."""
+    colours = [(40 * index + 25, 255 - 40 * index, (index % 2) * 200 + 30) for index in range(6)]
+    sources = []
+    for index, colour in enumerate(colours):
+        image = np.full((120, 120, 3), (10 * index, 10 * index, 10 * index), np.uint8)
+        saliency = np.zeros((120, 120), np.uint8)
+        cv2.circle(saliency, (60, 60), 35, 200, cv2.FILLED)
+        image[saliency > 0] = colour
+        sources.append(Source(image, saliency))
+    still = dict.fromkeys(("brightness", "contrast", "saturation", "hue", "feather"), 0)
+    make = SequenceSettings.paper if paper else SequenceSettings
+    # One try each in a crowd, so that objects find no place in some frames; and some leave.
+    crowded = {"object_size": (0.4, 0.7), "tries": 1, "visible": 0.3, "translation": 300}
+    leaving = {"border": "constant", "affine_chance": 0.8, "length": 4}
+    changed = {**still, **crowded, **leaving}
+    sequences = PseudoSequences(sources, make(size=128, reuse=0, **changed), 0)
+    compared = gaps = 0
+    for index in range(60):
+        made = sequences[index]
+        first = {}
+        for frame, labels in zip(made.frames, made.labels, strict=True):
+            present = set(np.unique(labels).tolist())
+            gaps += any(n not in present and n + 1 in present for n in range(1, made.objects))
+            for number in present - {0}:
+                # Towards its edge an object is mixed with what is beside it.
+                inner = ndimage.binary_erosion(labels == number, np.ones((9, 9)))
+                found = np.unique(frame[inner].astype(int), axis=0)
+                if len(found):
+                    assert np.abs(found - found[0]).max() <= 2
+                    owner = [np.abs(found[0] - colour).max() <= 2 for colour in colours].index(True)
+                    assert first.setdefault(number, owner) == owner
+                    compared += 1
+        assert first.get(1, index % 6) == index % 6
+    assert compared > 200
+    assert gaps >= 5
