@@ -313,6 +313,10 @@ def train(
         Path | None,
         typer.Option(help="Start from this checkpoint instead of random weights."),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with settings as --set takes them; --set wins."),
+    ] = None,
     settings: SetOption = None,
     out: Annotated[
         Path | None,
@@ -339,6 +343,7 @@ def train(
         workers=workers,
         amp=amp,
         weights=weights,
+        config=config,
         assignments=settings or [],
         out=out,
         resume=resume,

@@ -14,10 +14,12 @@ from typing import Any
 from bench.config import (
     RunConfig,
     assign,
+    flatten,
     known_key,
     method_config,
     method_settings,
     parse_assignments,
+    read_yaml,
     setting_names,
     training_settings,
 )
@@ -45,6 +47,7 @@ class TrainingChoice:
     workers: int = 1
     amp: bool = False
     weights: Path | None = None
+    config: Path | None = None
     assignments: list[str] = field(default_factory=list)
     out: Path | None = None
     resume: Path | None = None
@@ -72,7 +75,9 @@ def train_method(name: str, choice: TrainingChoice, watch: Watcher | None = None
         raise ConfigError(
             f"--preset {choice.preset}", "no such preset", "tiny or paper", "Correct it."
         )
-    overrides, training_overrides = _split(name, method, parse_assignments(choice.assignments))
+    given = flatten(read_yaml(choice.config)) if choice.config else {}
+    given |= parse_assignments(choice.assignments)
+    overrides, training_overrides = _split(name, method, given)
     settings, preset = method_settings(name, method, choice.preset, overrides)
     training = training_settings(name, method, preset, training_overrides)
     if choice.resume is not None and choice.out is not None:

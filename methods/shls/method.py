@@ -49,7 +49,12 @@ from methods.shls.segmentation import (
     decode,
     encode,
 )
-from methods.shls.superpixels import SuperpixelMap, SuperpixelSettings, split_by_mask
+from methods.shls.superpixels import (
+    SuperpixelCache,
+    SuperpixelMap,
+    SuperpixelSettings,
+    split_by_mask,
+)
 from methods.shls.training import SHLSTrainingSettings, build_network, training_task
 
 PACKAGED = Path(__file__).parent / "weights"
@@ -68,6 +73,8 @@ class SHLSSettings(MethodSettings):
         superpixels: ISEC in the paper.
         short_side: frames are shrunk to this short side in pixels; None keeps the native size.
         initial: ``"trained"``, or ``"random"`` for the untrained control.
+        superpixel_cache: folder in which superpixels are kept by the frames' content, for runs
+            that share them; None computes them each time.
         precision: networks compute in ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where
             the device is faster with it.
         mean: subtracted from RGB in [0, 1].
@@ -79,6 +86,7 @@ class SHLSSettings(MethodSettings):
     superpixels: SuperpixelSettings = SuperpixelSettings()
     short_side: int | None = None
     initial: Literal["trained", "random"] = "trained"
+    superpixel_cache: Path | None = None
     precision: Precision = "float32"
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
@@ -125,6 +133,7 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
         super().__init__(settings, context)
         self.settings: SHLSSettings = settings
         self.network = build_network(settings.network, context.seed)
+        self.superpixel_cache = SuperpixelCache(settings.superpixel_cache)
         self.trained_on: LabelRegime | None = None
         weights = context.weights or self.find_weights(settings)
         if weights is not None:
@@ -229,6 +238,9 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
 
     # ------------------------------------------------------------------ one frame
 
+    def _superpixels(self, image: RGB) -> SuperpixelMap:
+        return self.superpixel_cache.get(image, self.settings.superpixels)
+
     def _features(self, image: RGB, superpixels: SuperpixelMap) -> FrameFeatures:
         device = self.context.device
         pixels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
@@ -243,7 +255,7 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
         size = short_side_size(mask.shape, self.settings.short_side)
         labels = shrink_labels(labels_of(mask, ids), size)
         image = resized(frame.image, size)
-        superpixels, _ = split_by_mask(self.settings.superpixels.compute(image), labels)
+        superpixels, _ = split_by_mask(self._superpixels(image), labels)
         features = self._features(image, superpixels)
         fixed = self.settings.network.variant == "fixed"
         settings = self.settings.segmentation
@@ -255,7 +267,7 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
         """Segment the next frame; scores are aggregated logits."""
         image = resized(frame.image, state.size)
         sequence = state.sequence
-        features = self._features(image, self.settings.superpixels.compute(image))
+        features = self._features(image, self._superpixels(image))
         recall, views = sequence.look(features)
         if self.settings.segmentation.refine:
             inputs = sequence.inputs(views)
@@ -277,7 +289,7 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
         given = shrink_labels(labels_of(mask, new, start=known + 1), state.size)
         labels = np.where(given > 0, given, state.sequence.labels).astype(np.uint8)
         image = resized(frame.image, state.size)
-        superpixels, _ = split_by_mask(self.settings.superpixels.compute(image), labels)
+        superpixels, _ = split_by_mask(self._superpixels(image), labels)
         state.ids += new
         state.sequence.add(self._features(image, superpixels), labels, len(state.ids))
         return state

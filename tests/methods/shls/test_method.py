@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -11,12 +12,12 @@ import pytest
 import torch
 
 from bench.cli import app
-from bench.config import method_settings
+from bench.config import FirstTraining, MethodConfig, RunConfig, method_settings
 from bench.conformance import CHECKS, Check, scene, segment
 from bench.errors import ConfigError, MethodError
 from bench.method import Context
-from bench.train import TrainingChoice, train_method
-from bench.training import read_header, save_weights
+from bench.train import TrainingChoice, train_method, train_missing
+from bench.training import read_header, read_weights, save_weights
 from bench.video import Frame
 from methods.shls import SHLS
 from methods.shls.checkpoint import PREFIX, to_official
@@ -261,3 +262,76 @@ def test_commands_are_there() -> None:
         "train",
         "run",
     }
+
+
+def test_stages_start_from_one_another(images: Path, tmp_path: Path) -> None:
+    stages = Path(__file__).resolve().parents[3] / "configs" / "training" / "shls"
+    start = None
+    for stage in sorted(stages.glob("*.yaml")):
+        choice = TrainingChoice(
+            ["ecssd"],
+            root=images,
+            preset="tiny",
+            budget="2it",
+            workers=0,
+            weights=start,
+            config=stage,
+            assignments=TINY_TRAINING,
+            out=tmp_path / stage.stem,
+        )
+        before = read_weights(start) if start else {}
+        start = train_method("shls", choice)
+        assert start is not None
+        after = read_weights(start)
+        frozen = read_header(start)["settings"]["training"]["freeze"]
+        for name, tensor in before.items():
+            if name.split(".")[0] in frozen:
+                assert torch.equal(tensor, after[name]), name
+        trained = [name for name in before if name.split(".")[0] not in frozen]
+        assert not before or any(not torch.equal(before[name], after[name]) for name in trained)
+    assert start is not None
+
+
+def test_run_trains_what_lacks_weights_and_says_so(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = MethodConfig(
+        presets={"tiny": {"network": SMALL}},
+        training={
+            "tiny": {
+                "sequences": {"size": 48},
+                "window": 32,
+                "held_out": 3,
+                "validation_sequences": 1,
+                "batch_size": 2,
+            }
+        },
+        first_training=FirstTraining(data="ecssd", budget="2it"),
+    )
+    monkeypatch.setattr("bench.config.method_config", lambda name, method: config)
+    monkeypatch.setattr("bench.train.method_config", lambda name, method: config)
+    lines: list[str] = []
+    request = RunConfig(methods=["shls", "copy"], root=images)
+    for _ in range(2):
+        train_missing(request, {}, lambda name: nullcontext(lambda progress: None), lines.append)
+    assert len(lines) == 2  # trained once, found the second time
+    assert "no weights fit" in lines[0]
+    assert "weights.safetensors" in lines[1]
+    elsewhere = RunConfig(methods=["shls"], root=tmp_path / "nowhere")
+    train_missing(
+        elsewhere,
+        {"shls.network.width": 12},
+        lambda name: nullcontext(lambda progress: None),
+        lines.append,
+    )
+    assert "cannot be trained first" in lines[2]
+
+
+def test_superpixels_are_kept_where_asked(tmp_path: Path) -> None:
+    video = scene(3)
+    plain = segment(SHLS(settings(), Context()), video)
+    for _ in range(2):
+        kept = segment(SHLS(settings(superpixel_cache=tmp_path), Context()), video)
+        assert all(map(np.array_equal, plain, kept))
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 3

@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.errors import MethodError
+from bench.masks import read_mask
 from methods.shls.checkpoint import PREFIX, from_official, to_official
 from methods.shls.memory import MemoryClustering, MemorySettings
 from methods.shls.method import MEAN, STD
@@ -185,3 +189,28 @@ def test_k_means_of_given_items(oracle: Path) -> None:
     for found, expected in zip(memory.centroids, stored["f0_cent0"], strict=True):
         assert found is not None
         assert np.abs(found - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_command_gives_the_authors_masks(oracle: Path, tmp_path: Path, precision: str) -> None:
+    """Everything at once: their file, our superpixels, split, networks, memory, written masks."""
+    stored = np.load(oracle / "propagate_one_plain.npz")
+    clip = np.load(oracle.parent / "clips" / f"{stored['clip']}.npz")
+    weights = rule_weights(json.loads((oracle / "keys.json").read_text()))
+    official = {"model": {PREFIX + name: tensor for name, tensor in weights.items()}, "epoch": 1}
+    torch.save(official, tmp_path / "official.pth")
+    frames, out = tmp_path / "frames", tmp_path / "masks"
+    frames.mkdir()
+    for number, frame in enumerate(clip["frames"][: len(stored["ids"])]):
+        Image.fromarray(frame).save(frames / f"{number:05d}.png")
+    Image.fromarray(clip["mask0"]).save(tmp_path / "first.png")
+    arguments = [
+        *("segment", str(frames), "--mask", str(tmp_path / "first.png"), "--method", "shls"),
+        *("--preset", "paper", "--weights", str(tmp_path / "official.pth")),
+        *("--set", f"precision={precision}", "--out", str(out)),
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    for number in range(1, len(stored["ids"])):
+        found = read_mask(out / f"{number:05d}.png")
+        assert (found == stored["ids"][number]).mean() >= 0.995
