@@ -28,6 +28,7 @@ from bench.training import (
     TrainingTask,
     Watcher,
     header_of,
+    read_header,
     save_weights,
     schedule,
 )
@@ -117,7 +118,10 @@ class BudgetHook(Hook):  # type: ignore[misc]
         """Take up the clock, and the curve, where a resumed state left them."""
         info = runner.message_hub.runtime_info
         self.before = float(info.get("training_seconds", 0.0))
-        self.progress.score = float(info.get("best_score", math.nan))
+        # The state of an iteration is stored before its weights are validated.
+        best = self.request.out / WEIGHTS
+        if self.request.resume and best.is_file():
+            self.progress.score = float(read_header(best).get(self.task.score, math.nan))
         self.started = time.monotonic()
         self.progress.iteration = runner.iter
         if is_main_process():
@@ -190,7 +194,6 @@ class BudgetHook(Hook):  # type: ignore[misc]
         self._report(runner, runner.iter, score)
         if math.isnan(self.progress.score) or score > self.progress.score:
             self.progress.score = score
-            runner.message_hub.update_info("best_score", score)
             if is_main_process():
                 save_weights(
                     self.request.out / WEIGHTS,
@@ -202,7 +205,6 @@ class BudgetHook(Hook):  # type: ignore[misc]
     def after_train(self, runner: Any) -> None:
         """Validate and store the last state, and say what came out."""
         from bench.store import write_json
-        from bench.training import read_header
 
         if self.validated != runner.iter:
             runner.val_loop.run()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from bench.errors import BenchError
+from bench.errors import BenchError, ConfigError
 
 if TYPE_CHECKING:
     from bench.engine.base import Outcome
@@ -133,7 +133,6 @@ def run(
 ) -> None:
     """Run methods on datasets and print the table of scores."""
     from bench.config import load_run_config, parse_assignments
-    from bench.errors import ConfigError
     from bench.run import new_run_name, stored_request
 
     chosen: dict[str, Any] = {
@@ -185,7 +184,6 @@ def run(
 
 
 def _weights(options: list[str] | None) -> dict[str, Path] | None:
-    from bench.errors import ConfigError
 
     if not options:
         return None
@@ -268,7 +266,8 @@ def _run_with_bar(request: Any, assignments: dict[str, Any], path: Path) -> RunR
         return execute(request, assignments, path, on_start, on_outcome)
 
 
-def _progress() -> Any:
+def _progress(*, auto_refresh: bool = True) -> Any:
+    """A bar over frames or sequences, kept moving by a thread unless ``auto_refresh`` is off."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -290,13 +289,24 @@ def _progress() -> Any:
         TimeRemainingColumn(),
         console=errors,
         transient=True,
+        auto_refresh=auto_refresh,
     )
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command()
 def train(
-    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")],
-    data: Annotated[str, typer.Option(help="Training datasets, separated by commas.")],
+    context: typer.Context,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods, separated by commas. Required.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Training datasets, separated by commas. Required.")
+    ] = None,
     root: RootOption = None,
     preset: Annotated[
         str | None,
@@ -324,16 +334,23 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Continue in this training's folder, with the same options."),
+        typer.Option(
+            help="Continue in this training's folder, with its options; "
+            "only --root, --budget, --device and --workers can change."
+        ),
     ] = None,
 ) -> None:
     """Train methods and store their weights. For several processes, start it with torchrun.
 
     --set reaches the method's settings and, after `training.`, those of its training.
     """
-    from bench.train import TrainingChoice, train_method
+    from bench.train import TrainingChoice, resumed_choice, train_method
 
+    for name, value in {"--methods": methods, "--data": data}.items():
+        if resume is None and not names(value):
+            raise ConfigError(name, "nothing", "one name or several", f"Add {name} NAME.")
     choice = TrainingChoice(
+        methods=names(methods) or [],
         data=names(data) or [],
         root=root,
         preset=preset,
@@ -346,9 +363,15 @@ def train(
         config=config,
         assignments=settings or [],
         out=out,
-        resume=resume,
     )
-    for method in names(methods) or []:
+    if resume is not None:
+        given = {
+            "set" if name == "settings" else name: value
+            for name, value in context.params.items()
+            if name != "resume" and _was_given(context, name)
+        }
+        choice = resumed_choice(resume, given)
+    for method in choice.methods:
         with _training_progress(method) as watch:
             result = train_method(method, choice, watch)
         if result is not None:
@@ -511,7 +534,6 @@ def evaluate(
 ) -> None:
     """Score masks that anybody made; no method is involved."""
     from bench.dataset import VideoDataset, find_root
-    from bench.errors import ConfigError
     from bench.evaluate import evaluate as score
     from bench.metrics.rules import RULES
     from bench.registry import get_dataset
@@ -525,11 +547,12 @@ def evaluate(
         )
     opened = dataset(find_root(dataset, root), split)
     assert isinstance(opened, VideoDataset)
-    with _progress() as progress:
+    # A thread that refreshes the bar would keep workers from being forked.
+    with _progress(auto_refresh=False) as progress:
         bar = progress.add_task("scoring", total=None)
 
         def advance(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
+            progress.update(bar, completed=done, total=total, refresh=True)
 
         result = score(
             masks,
@@ -601,7 +624,6 @@ def list_(
     what: Annotated[str, typer.Argument(help="methods, data or engines.")],
 ) -> None:
     """List what is registered, from the tree and from installed packages."""
-    from bench.errors import ConfigError
     from bench.listing import TABLES
 
     if what not in TABLES:

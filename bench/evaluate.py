@@ -17,6 +17,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -88,7 +90,7 @@ class MaskSource(abc.ABC):
 
     def name(self, sequence: str, file: str = "") -> Path:
         """What to call a file in messages."""
-        return self.location / self.folder / sequence / file
+        return Path(os.path.join(self.location, self.folder, sequence, file))  # noqa: PTH118
 
     def find(self, sequences: Sequence[str]) -> None:
         """Choose the folder that holds the sequences: the location itself or one inside it.
@@ -129,7 +131,9 @@ class _FolderMasks(MaskSource):
             )
 
     def read(self, sequence: str, file: str) -> bytes:
-        return self.name(sequence, file).read_bytes()
+        # For thousands of files, joining paths as text costs a tenth of joining them as paths.
+        with open(os.path.join(self.location, self.folder, sequence, file), "rb") as opened:  # noqa: PTH118, PTH123
+            return opened.read()
 
 
 class _ZipMasks(MaskSource):
@@ -308,7 +312,6 @@ def _score_video(
             continue
         predicted: Mask | None = None
         if frame in files:
-            path = source.name(video.name, files[frame])
             try:
                 predicted, mode = _decode(source, video.name, files[frame], true.shape)
             except DataError as error:
@@ -319,14 +322,15 @@ def _score_video(
                 if _is_binary(present, mode):
                     predicted = _understand_binary(predicted, true, video, scorer)
         elif scorer.will_score(index):
-            path = source.name(video.name, f"{frame}{SUFFIX}")
-            outcome.problems.append(f"{path}: missing; write the mask of this frame")
+            missing = source.name(video.name, f"{frame}{SUFFIX}")
+            outcome.problems.append(f"{missing}: missing; write the mask of this frame")
         if predicted is None or not scorer.will_score(index):
             scorer.observe(index, true)
             continue
         try:
             scorer.update(index, predicted, true)
         except DataError as error:  # too many proposals: every further frame would say so again
+            path = source.name(video.name, files[frame])
             outcome.problems.append(
                 f"{path}: found {error.found}; expected {error.expected}. {error.remedy}"
             )
@@ -594,11 +598,14 @@ def _keep_memory() -> None:
     np.empty(24 << 20, np.uint8)
 
 
-def _start_worker(job: _Job) -> None:
+def _start_worker(job: bytes) -> None:
     global _job
-    _job = job
+    # Pickled for forked workers too: they would share the position in an archive that is open.
+    _job = pickle.loads(job)
     _keep_memory()
-    cv2.setNumThreads(1)
+    # A forked worker inherits the setting, and could wait for ever for threads that it has not.
+    if cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)
     # Ctrl-C reaches the whole group of processes; the parent alone decides what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -641,9 +648,8 @@ def _score_all(
                 outcomes.append(_score_sequence(source, dataset, sequence, rule, strict))
                 report(done, len(sequences))
         return outcomes
-    job = (source, dataset, rule, strict)
     try:
-        pickle.dumps(job)
+        job = pickle.dumps((source, dataset, rule, strict))
     except Exception as error:  # pickling calls the dataset's own code, which may raise anything
         raise ConfigError(
             f"--workers {workers}",
@@ -651,21 +657,32 @@ def _score_all(
             "a dataset that can be pickled",
             "Use --workers 1.",
         ) from error
-    return _score_parallel(job, sequences, workers, report)
-
-
-def _score_parallel(
-    job: _Job, sequences: Sequence[str], workers: int, report: Progress
-) -> list[_Outcome]:
-    # Processes are spawned, not forked: a fork copies locks that other threads hold.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker, (job,))
-    source = job[0]
     there = set(source.folders(source.folder))
     # Longest first, so that no worker starts on a long sequence when the others are done.
     by_length = sorted(sequences, key=lambda name: -len(source.files(name)) if name in there else 0)
+    with _one_thread():
+        found = _score_parallel(job, by_length, workers, report)
+    return [found[name] for name in sequences]
+
+
+def _start_method() -> str:
+    """How workers start: forked, which takes no time, where nothing makes that unsafe.
+
+    A fork copies locks that other threads hold, and torch misses threads of its own in it. System
+    libraries other than Linux's do not allow for forks.
+    """
+    safe = threading.active_count() == 1 and "torch" not in sys.modules
+    return "fork" if safe and sys.platform == "linux" else "spawn"
+
+
+def _score_parallel(
+    job: bytes, sequences: Sequence[str], workers: int, report: Progress
+) -> dict[str, _Outcome]:
+    context = multiprocessing.get_context(_start_method())
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (job,))
     found: dict[str, _Outcome] = {}
     try:
-        pending: set[Future[_Outcome]] = {pool.submit(_work, name) for name in by_length}
+        pending: set[Future[_Outcome]] = {pool.submit(_work, name) for name in sequences}
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -681,7 +698,7 @@ def _score_parallel(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return [found[name] for name in sequences]
+    return found
 
 
 # --- files ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -28,10 +29,14 @@ from bench.errors import BenchError, ConfigError
 from bench.method import Method, MethodSettings, Trainable
 from bench.plan import distribute, resolve_device
 from bench.registry import get_dataset, get_method
-from bench.training import Budget, TrainingRequest, Watcher, new_training_name, train
+from bench.training import OPTIONS, Budget, TrainingRequest, Watcher, new_training_name, train
 
 TRAINING = "training."
 """Beginning of keys of ``--set`` that are meant for the training."""
+
+
+CHANGEABLE = ("root", "budget", "device", "workers")
+"""Options of `train` that may change when resuming: they do not say what is trained."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class TrainingChoice:
     """The options of `train`; see its ``--help``."""
 
     data: list[str]
+    methods: list[str] = field(default_factory=list)
     root: Path | None = None
     preset: Any = None
     budget: str = "30m"
@@ -51,6 +57,60 @@ class TrainingChoice:
     assignments: list[str] = field(default_factory=list)
     out: Path | None = None
     resume: Path | None = None
+
+
+def resumed_choice(folder: Path, given: Mapping[str, Any]) -> TrainingChoice:
+    """The options that a training was started with.
+
+    Args:
+        folder: the training's.
+        given: options given beside ``--resume``; only some may be, because the others say what
+            is trained.
+
+    Raises:
+        ConfigError: one of the others, or a folder of no training.
+        StoreError: the folder's options cannot be read.
+    """
+    from bench.store import read_json
+
+    if not (folder / OPTIONS).is_file():
+        raise ConfigError(
+            f"--resume {folder}",
+            f"no {OPTIONS} in it",
+            "the folder of a training",
+            "Name one, or start without --resume.",
+        )
+    for name in given:
+        if name not in CHANGEABLE:
+            raise ConfigError(
+                f"--resume {folder}",
+                f"--{name} beside it",
+                "the options that the training was started with, which it has stored; only "
+                + ", ".join(f"--{changeable}" for changeable in CHANGEABLE)
+                + " can change",
+                f"Leave out --{name}, or start a new training.",
+            )
+    stored = read_json(folder / OPTIONS)
+    for name in ("root", "weights"):
+        stored[name] = Path(stored[name]) if stored[name] else None
+    return TrainingChoice(**(stored | given | {"resume": folder}))
+
+
+def _stored_options(name: str, choice: TrainingChoice, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options in JSON's types, from which :func:`resumed_choice` makes the choice again."""
+    return {
+        "methods": [name],
+        "data": choice.data,
+        "root": str(choice.root.absolute()) if choice.root else None,
+        "preset": choice.preset,
+        "budget": choice.budget,
+        "seed": choice.seed,
+        "device": choice.device,
+        "workers": choice.workers,
+        "amp": choice.amp,
+        "weights": str(choice.weights.absolute()) if choice.weights else None,
+        "assignments": [f"{key}={json.dumps(value)}" for key, value in given.items()],
+    }
 
 
 def train_method(name: str, choice: TrainingChoice, watch: Watcher | None = None) -> Path | None:
@@ -80,8 +140,6 @@ def train_method(name: str, choice: TrainingChoice, watch: Watcher | None = None
     overrides, training_overrides = _split(name, method, given)
     settings, preset = method_settings(name, method, choice.preset, overrides)
     training = training_settings(name, method, preset, training_overrides)
-    if choice.resume is not None and choice.out is not None:
-        raise ConfigError("--resume", "--out beside it", "one of them", "Leave out --out.")
     out = choice.resume or choice.out or Path("checkpoints", name, new_training_name())
     request = TrainingRequest(
         method=name,
@@ -96,11 +154,12 @@ def train_method(name: str, choice: TrainingChoice, watch: Watcher | None = None
         command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
         data=tuple(choice.data),
         start=choice.weights,
+        options=_stored_options(name, choice, given),
     )
     opened = [_open(label, choice.root) for label in choice.data]
     task = method.training_task(settings, training, opened, request)
     weights = train(task, request, watch)
-    return weights if int(os.environ.get("RANK", "0")) == 0 else None
+    return weights if request.first_process else None
 
 
 def train_missing(

@@ -10,6 +10,7 @@ A training's folder::
       weights.safetensors   the best weights so far by validation score, half precision; its
                             header says what they were trained on and how
       training.json         the same as text, written when training ends
+      options.json          what the command was given, for --resume
       curve.csv             losses, learning rate and validation score over time
       state/                the last full state, to resume from, and mmengine's own notes
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 CURVE = "curve.csv"
+OPTIONS = "options.json"
 STATE = "state"
 
 ENDLESS = 10**9
@@ -113,6 +116,7 @@ class TrainingRequest:
         command: recorded with the weights.
         data: names of the datasets, recorded with the weights.
         start: a checkpoint to start from, or None for random weights.
+        options: what to ask for again when resuming; JSON's types. Stored, not read, here.
     """
 
     method: str
@@ -127,6 +131,12 @@ class TrainingRequest:
     command: str = ""
     data: tuple[str, ...] = ()
     start: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first_process(self) -> bool:
+        """Whether this is the only process, or torchrun's first."""
+        return int(os.environ.get("RANK", "0")) == 0
 
 
 @dataclass(frozen=True)
@@ -234,6 +244,11 @@ def train(task: TrainingTask, request: TrainingRequest, watch: Watcher | None = 
             "a new folder, or --resume",
             "Name another folder, or continue that one with --resume.",
         )
+    if not request.resume and request.first_process:
+        from bench.store import write_json
+
+        request.out.mkdir(parents=True, exist_ok=True)
+        write_json(request.out / OPTIONS, request.options)
     runner = build_runner(task, request, watch)
     runner.train()
     return request.out / WEIGHTS
@@ -327,8 +342,6 @@ def build_runner(
 
 def _join_processes(device: str) -> None:
     """Join torchrun's other processes; mmengine's own way needs a GPU."""
-    import os
-
     import torch
 
     if device == "cuda":

@@ -8,17 +8,19 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from bench.dataset import Problem, VideoDataset
 from bench.errors import BenchError, ConfigError, DataError, ProblemsError
-from bench.evaluate import evaluate
+from bench.evaluate import _start_method, evaluate
 from bench.masks import read_mask, write_mask
 from bench.metrics import (
     FOREGROUND,
@@ -180,6 +182,61 @@ def test_workers_change_nothing(run, data):
 
 class PicklableBoxes(Boxes):
     """Boxes under a name of their own, to see that nothing but the dataset's class travels."""
+
+
+class DeadlyBoxes(Boxes):
+    """Boxes that end every process they travel to."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+@pytest.fixture(params=["fork", "spawn"])
+def start_method(request, monkeypatch):
+    if not hasattr(os, "fork"):
+        pytest.skip("Processes cannot be forked on this system.")
+    monkeypatch.setattr("bench.evaluate._start_method", lambda: request.param)
+    return request.param
+
+
+def test_forked_and_spawned_workers_change_nothing(run, data, masks, tmp_path, start_method):
+    data = PicklableBoxes(data.root)
+    alone = run(dataset=data)[1:]
+    assert run(dataset=data, workers=3)[1:] == alone
+    # Every process must open the archive itself: a shared file has one position for all.
+    assert run(pack(masks, tmp_path / "masks.zip"), dataset=data, workers=3)[1:] == alone
+
+
+def test_forks_outlive_opencvs_threads(run, monkeypatch):
+    monkeypatch.setattr("bench.evaluate._start_method", lambda: "fork")
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (31, 31), 5)  # starts them
+        assert run(workers=3)[1:] == run()[1:]
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def test_a_worker_that_dies_is_told_of(refused, data, start_method):
+    error = refused(BenchError, dataset=DeadlyBoxes(data.root), workers=2)
+    assert "worker process died" in str(error)
+
+
+def test_workers_are_forked_only_where_that_is_safe(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    assert _start_method() == "fork"
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    assert _start_method() == "spawn"
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setitem(sys.modules, "torch", object())
+    assert _start_method() == "spawn"
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert _start_method() == "spawn"
 
 
 def test_a_dataset_that_cannot_travel_is_named(refused, data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 
@@ -86,7 +87,7 @@ def images(draw, kinds=PLAIN_FILTERS):
 
 
 @given(images())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_values_and_mode_are_those_of_pil(image):
     values, depth, data = image
     expected = by_pil(data)
@@ -144,7 +145,7 @@ def outcome(data):
     try:
         return decode_mask_and_mode(data, "x")
     except MaskError as error:
-        return str(error)
+        return re.sub(r"0x[0-9a-f]+", "", str(error))  # PIL prints addresses
 
 
 def agree(data, monkeypatch):
@@ -158,7 +159,7 @@ def agree(data, monkeypatch):
 
 
 @given(images(), st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_corrupt_files_are_what_pil_makes_of_them(image, data):
     _, _, png = image
     broken = bytearray(png)
@@ -223,7 +224,7 @@ def unusual():
     yield pytest.param(write_png(wrong, 8, 4, 8, GREY), id="checksum of the stream")
 
 
-@pytest.mark.parametrize("data", unusual())
+@pytest.mark.parametrize("data", list(unusual()))
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_unusual_files_are_left_to_pil(data, monkeypatch):
     assert decode_png(data) is None

@@ -151,6 +151,30 @@ def test_training_learns_and_leaves_weights_with_their_story(tmp_path: Path) -> 
     )
 
 
+class Fixed(Line):
+    """Scores what it was told to."""
+
+    def __init__(self, score: float) -> None:
+        super().__init__()
+        self.score = score
+
+    def validate(self, batch: Tensor) -> list[float]:
+        return [self.score] * len(batch)
+
+
+@pytest.mark.parametrize("later", [0.4, 0.6])
+def test_resuming_remembers_the_best_weights(tmp_path: Path, later: float) -> None:
+    def stop(progress: Any) -> None:
+        if progress.iteration == 11:  # the state is that of iteration 10, stored before its score
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(task(Fixed(0.5)), request(tmp_path, "20it"), stop)
+    path = train(task(Fixed(later)), request(tmp_path, "20it", resume=True))
+    assert read_header(path)["closeness"] == max(0.5, later)
+    assert read_header(path)["iterations"] == (10 if later < 0.5 else 20)
+
+
 def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, parts = Line(), Line()
     train(task(whole), request(tmp_path / "whole", "40it"))
