@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.method import Context, Method, MethodSettings
-from bench.propagation import Memory, PropagationSettings, Propagator, labels_from_mask, resize
+from bench.propagation import Memory, PropagationSettings, Propagator, labels_from_mask
 from bench.video import RGB, Frame, Mask, object_ids
 
 
@@ -64,15 +64,20 @@ class FeaturePropagation(Method):
         """Remember the first frame and its mask; see :meth:`bench.method.Method.begin`."""
         features = self._features(frame.image)
         labels = labels_from_mask(
-            mask, object_ids(mask), (features.shape[1], features.shape[2]), self.context.device
+            mask,
+            object_ids(mask),
+            (features.shape[1], features.shape[2]),
+            self.context.device,
+            self.propagator.settings.label_down,
         )
-        return PropagationState(self.propagator.begin(features, labels))
+        size = (mask.shape[0], mask.shape[1])
+        return PropagationState(self.propagator.begin(features, labels, size))
 
     @torch.inference_mode()
     def step(self, state: PropagationState, frame: Frame) -> tuple[PropagationState, Tensor]:
         """Propagate to the next frame; scores are the labels resized to the frame's size."""
         labels = self.propagator.step(state.memory, self._features(frame.image))
-        return state, resize(labels, (frame.image.shape[0], frame.image.shape[1]))
+        return state, state.memory.to_frame(labels)
 
 
 def short_side_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -21,64 +21,142 @@ from bench.propagation import (
 )
 
 
+def naive_references(config: PropagationSettings, t: int) -> list[tuple[int, float | None]]:
+    """Numbers of the frames that frame t is compared with, each with its radius."""
+    anchors = [i for i in config.anchors if i < t]
+    recent = [t - 1 - i * config.interval for i in range(config.context)]
+    if config.early == "copies":
+        recent = [max(0, i) for i in recent]
+    elif config.early == "again":
+        recent = sorted({max(0, i) for i in recent})
+    else:
+        recent = [i for i in recent if i >= (1 if 0 in anchors else 0)]
+    recent = [i for i in recent if i == 0 or i not in anchors]
+    radius_first = config.radius_first
+    return [(i, radius_first if i == 0 else config.radius) for i in anchors] + [
+        (i, config.radius) for i in recent
+    ]
+
+
+def naive_candidates(
+    config: PropagationSettings, query: Tensor, keys: Tensor, y: int, x: int, radius: float | None
+) -> list[tuple[float, int | None]]:
+    """Scores and cells (None outside the map) of one frame's candidates."""
+    height, width = keys.shape[1:]
+    found: list[tuple[float, int | None]] = []
+    for v in range(-10, height + 10):
+        for u in range(-10, width + 10):
+            inside = 0 <= v < height and 0 <= u < width
+            if config.window == "disc":
+                near = radius is None or math.hypot(v - y, u - x) < radius
+            else:
+                near = radius is None or max(abs(v - y), abs(u - x)) <= radius
+            if inside and near:
+                found.append((float(query @ keys[:, v, u]), v * width + u))
+            elif near and radius is not None and config.outside == "zero":
+                found.append((0.0, None))
+    return found
+
+
+def naive_copy(
+    config: PropagationSettings, candidates: list[list[tuple[float, Tensor | None]]]
+) -> Tensor:
+    """One cell's labels from its candidates, by remembered frame: scores and their labels."""
+
+    def weighted(chosen, weights):
+        return sum(
+            weight.float() * label
+            for weight, (_, label) in zip(weights, chosen, strict=True)
+            if label is not None
+        )
+
+    def softmax(chosen):
+        scores = torch.tensor([score for score, _ in chosen], dtype=torch.float64)
+        return torch.softmax(scores / config.temperature, 0)
+
+    def best(chosen):
+        return sorted(chosen, key=lambda candidate: -candidate[0])[: config.top_k]
+
+    if config.selection == "softmax_then_top_k":
+        copies = []
+        for frame in candidates:
+            order = best(frame)
+            weights = softmax(sorted(frame, key=lambda candidate: -candidate[0]))
+            copies.append(weighted(order, weights[: len(order)]))
+        return sum(copies) / len(copies)
+    together = [candidate for frame in candidates for candidate in frame]
+    chosen = together if config.selection == "softmax" else best(together)
+    return weighted(chosen, softmax(chosen))
+
+
 def naive_propagation(
     features: list[Tensor], labels: Tensor, config: PropagationSettings
 ) -> Tensor:
     """Labels (L, h, w) of the last frame; every candidate and every padded copy written out."""
     height, width = features[0].shape[1:]
-    grid = [(y, x) for y in range(height) for x in range(width)]
     if config.normalise:
         features = [f / f.norm(dim=0, keepdim=True).clamp(min=1e-12) for f in features]
     stored = [labels]
     for t in range(1, len(features)):
-        context = list(range(t - config.context, t))
-        if config.pad_first:
-            context = [max(0, i) for i in context]
-        else:
-            context = [i for i in context if i > 0]
-        memory = [(0, config.radius_first)] + [(i, config.radius) for i in context]
         new = torch.zeros_like(labels)
-        for y, x in grid:
-            candidates = []
-            for i, radius in memory:
-                for v, u in grid:
-                    if radius is None or math.hypot(v - y, u - x) < radius:
-                        score = float(features[t][:, y, x] @ features[i][:, v, u])
-                        candidates.append((score, i, v, u))
-            candidates.sort(key=lambda c: -c[0])
-            best = candidates[: config.top_k]
-            scores = torch.tensor([c[0] for c in best], dtype=torch.float64)
-            weights = torch.softmax(scores / config.temperature, 0)
-            for weight, (_, i, v, u) in zip(weights, best, strict=True):
-                new[:, y, x] += weight.float() * stored[i][:, v, u]
+        for y in range(height):
+            for x in range(width):
+                candidates = []
+                for i, radius in naive_references(config, t):
+                    found = naive_candidates(
+                        config, features[t][:, y, x], features[i], y, x, radius
+                    )
+                    flat = stored[i].flatten(1)
+                    candidates.append(
+                        [(score, None if cell is None else flat[:, cell]) for score, cell in found]
+                    )
+                new[:, y, x] = naive_copy(config, candidates)
         stored.append(new)
     return stored[-1]
 
 
-@settings(max_examples=12, deadline=None)
+RULES = {
+    "joint": {"selection": "top_k_then_softmax"},
+    "attention": {"selection": "softmax", "early": "available"},
+    "by frame": {"selection": "softmax_then_top_k", "combine": "mean"},
+    "zero border": {"outside": "zero", "early": "available"},
+    "attention, zero border": {"selection": "softmax", "outside": "zero", "early": "available"},
+    "spread memory": {"anchors": (0, 2), "interval": 2, "early": "available"},
+    "no anchor": {"anchors": (), "early": "available"},
+}
+
+
+@settings(max_examples=60, deadline=None)
+@example(
+    seed=0, height=2, width=2, frames=3, rule="zero border", radius=3.5, radius_first=2.0,
+    early="available", tiled=True, window="square", top_k=3, context=2,
+)  # fmt: skip
 @given(
     seed=st.integers(0, 2**16),
-    height=st.integers(2, 7),
-    width=st.integers(2, 7),
+    height=st.integers(2, 6),
+    width=st.integers(2, 6),
     frames=st.integers(2, 5),
+    rule=st.sampled_from(sorted(RULES)),
+    window=st.sampled_from(["disc", "square"]),
     top_k=st.integers(1, 6),
     radius=st.sampled_from([None, 1.0, 1.5, 2.0, 3.5]),
     radius_first=st.sampled_from([None, 2.0]),
     context=st.integers(1, 4),
-    pad_first=st.booleans(),
+    early=st.sampled_from(["copies", "again", "available"]),
     tiled=st.booleans(),
 )
 def test_equals_the_plain_implementation(
-    seed, height, width, frames, top_k, radius, radius_first, context, pad_first, tiled
+    seed, height, width, frames, rule, radius, radius_first, early, tiled, **fields
 ):
     generator = torch.Generator().manual_seed(seed)
     features = [torch.randn(5, height, width, generator=generator) for _ in range(frames)]
     labels = torch.rand(3, height, width, generator=generator)
-    config = PropagationSettings(
-        top_k=top_k, radius=radius, radius_first=radius_first, context=context, pad_first=pad_first
-    )
+    fields |= {"radius": radius, "radius_first": radius_first, "early": early} | RULES[rule]
+    if "outside" in fields:
+        fields |= {"radius": radius or 2.0, "radius_first": radius_first or 2.0}
+    config = PropagationSettings(**fields)
     propagator = Propagator(config, tiled)
-    memory = propagator.begin(features[0], labels)
+    memory = propagator.begin(features[0], labels, (height, width))
     for frame in features[1:]:
         found = propagator.step(memory, frame)
     expected = naive_propagation(features, labels, config)
@@ -101,7 +179,7 @@ def test_reference_masks(shared_dir: Path, case: str, tiled: bool):
     ids = wanted["label_ids"]
     propagator = Propagator(config, tiled)
     labels = labels_from_mask(given["mask"], tuple(map(int, ids[1:])), features.shape[2:], "cpu")
-    memory = propagator.begin(features[0], labels)
+    memory = propagator.begin(features[0], labels, given["mask"].shape)
     for t in range(len(features)):
         if t:
             labels = propagator.step(memory, features[t])
@@ -115,12 +193,12 @@ def test_reference_masks(shared_dir: Path, case: str, tiled: bool):
 def test_memory_is_bounded_by_the_context():
     config = PropagationSettings(context=3, radius=2.0)
     propagator = Propagator(config)
-    memory = propagator.begin(torch.randn(4, 8, 9), torch.rand(2, 8, 9))
+    memory = propagator.begin(torch.randn(4, 8, 9), torch.rand(2, 8, 9), (8, 9))
     before = memory.keys.numel(), memory.labels.numel()
     for _ in range(10):
         propagator.step(memory, torch.randn(4, 8, 9))
     assert (memory.keys.numel(), memory.labels.numel()) == before
-    assert memory.filled == 3
+    assert len(memory.recent_slots()) == 3
 
 
 def test_identical_frames_keep_the_labels():
@@ -128,16 +206,16 @@ def test_identical_frames_keep_the_labels():
     features = torch.eye(12).reshape(12, 3, 4)
     labels = torch.rand(2, 3, 4)
     propagator = Propagator(PropagationSettings(top_k=1))
-    memory = propagator.begin(features, labels)
+    memory = propagator.begin(features, labels, (3, 4))
     torch.testing.assert_close(propagator.step(memory, features), labels)
 
 
 def test_labels_do_not_change_affinities():
     features = torch.randn(6, 5, 5)
     propagator = Propagator(PropagationSettings())
-    few = propagator.begin(features, torch.rand(2, 5, 5))
-    many = propagator.begin(features, torch.rand(9, 5, 5))
-    query = torch.nn.functional.normalize(torch.randn(6, 5, 5), dim=0)
+    few = propagator.begin(features, torch.rand(2, 5, 5), (5, 5))
+    many = propagator.begin(features, torch.rand(9, 5, 5), (5, 5))
+    query = torch.nn.functional.normalize(torch.randn(25, 6), dim=1)
     one, two = propagator.affinity(few, query), propagator.affinity(many, query)
     assert torch.equal(one.cell, two.cell)
     assert torch.equal(one.weight, two.weight)

@@ -1,0 +1,262 @@
+"""Comparing the cells of a new frame with remembered cells, in blocks that bound the memory used.
+
+A *block* is a set of target cells with all their candidates: a chunk of the map against whole
+remembered frames, or a tile of the map against the window around it. What is done with the scores
+of a block does not depend on how it was cut.
+
+Shapes: ``N = h * w`` cells, ``Q`` target cells of a block, ``F`` remembered frames, ``M`` cells of
+each in a block, ``K`` candidates kept, ``L`` label channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.propagation.memory import Memory
+from bench.propagation.settings import PropagationSettings
+
+DENSE_BELOW_CELLS = 1200
+"""Below about 30 x 40 cells a radius-12 window covers most of the map, and one dense product per
+frame is faster than tiles."""
+
+TILE = 6
+"""Target cells are processed in tiles of TILE x TILE cells against one shared window of keys.
+Smaller tiles waste fewer products (the window is closer to the disc), larger ones copy fewer
+keys."""
+
+DENSE_CHUNK_ELEMENTS = 24_000_000
+"""Dense blocks have as many target cells as keep their scores below this many elements (96 MB in
+float32), so memory does not depend on the map's size."""
+
+
+NOWHERE = -1
+"""Stands for the cell of a candidate outside the map, whose label is 0."""
+
+
+@dataclass
+class Block:
+    """Target cells and their candidates.
+
+    Attributes:
+        queries: int64 ``(Q,)``, target cells.
+        keys: ``(F, M, C)``, features of the candidates, zero outside the map.
+        cells: int64 ``(M,)``, cell of each candidate; ``NOWHERE`` outside the map.
+        excluded: bool ``(Q, M)``, pairs that are not compared; None if all are.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    cells: Tensor
+    excluded: Tensor | None
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Scores ``(Q, F, M)``, -inf where excluded; ``features`` ``(N, C)`` of the new frame."""
+        frames, count, channels = self.keys.shape
+        scores = features[self.queries] @ self.keys.reshape(-1, channels).T
+        scores = scores.view(-1, frames, count)
+        if self.excluded is not None:
+            scores.masked_fill_(self.excluded[:, None], -math.inf)
+        return scores
+
+
+def blocks(
+    settings: PropagationSettings,
+    memory: Memory,
+    slots: list[int],
+    radius: float | None,
+    tiled: bool | None = None,
+) -> Iterator[Block]:
+    """All target cells against their candidates in some slots.
+
+    Args:
+        settings: window and what is outside the map.
+        memory: of the video.
+        slots: what to compare with.
+        radius: of the window; None compares with whole frames.
+        tiled: forces tiles (True) or whole frames (False); None chooses by size. Both give the
+            same candidates. Candidates outside the map exist in tiles alone.
+    """
+    if radius is None:
+        return _dense_blocks(settings, memory, slots, radius)
+    if settings.outside == "zero" or tiled or (tiled is None and memory.cells >= DENSE_BELOW_CELLS):
+        return _tile_blocks(settings, memory, slots, radius)
+    return _dense_blocks(settings, memory, slots, radius)
+
+
+def _within(settings: PropagationSettings, dy: Tensor, dx: Tensor, radius: float) -> Tensor:
+    if settings.window == "square":
+        return torch.maximum(dy.abs(), dx.abs()) <= radius
+    return dy * dy + dx * dx < radius * radius
+
+
+def inside_window(
+    settings: PropagationSettings, memory: Memory, cells: Tensor, radius: float | None
+) -> Tensor:
+    """Whether candidates ``(N, K)`` are inside the window of their target cells: bool."""
+    if radius is None:
+        return torch.ones_like(cells, dtype=torch.bool)
+    query = torch.arange(cells.shape[0], device=cells.device)[:, None]
+    dy = cells // memory.width - query // memory.width
+    dx = cells % memory.width - query % memory.width
+    return _within(settings, dy, dx, radius)
+
+
+def _dense_blocks(
+    settings: PropagationSettings, memory: Memory, slots: list[int], radius: float | None
+) -> Iterator[Block]:
+    features = memory.features(slots)
+    keys = features.reshape(len(slots), memory.cells, -1)
+    cells = torch.arange(memory.cells, device=keys.device)
+    chunk = max(1, DENSE_CHUNK_ELEMENTS // (len(slots) * memory.cells))
+    for queries in torch.split(cells, chunk):
+        excluded = None
+        if radius is not None:
+            dy = queries[:, None] // memory.width - cells // memory.width
+            dx = queries[:, None] % memory.width - cells % memory.width
+            excluded = ~_within(settings, dy, dx, radius)
+        yield Block(queries, keys, cells, excluded)
+
+
+def _tile_blocks(
+    settings: PropagationSettings, memory: Memory, slots: list[int], radius: float
+) -> Iterator[Block]:
+    reach, border = settings.reach(radius), memory.border
+    reach = min(reach, border)
+    height, width, device = memory.height, memory.width, memory.keys.device
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    around = torch.arange(-reach, TILE + reach, device=device)
+    for top in range(0, height, TILE):
+        bottom = min(top + TILE, height)
+        key_rows = around[: bottom - top + 2 * reach] + top
+        first = border + top - reach
+        strip = memory.keys[:, first : first + len(key_rows)]
+        dy = rows[top:bottom, None] - key_rows
+        for left in range(0, width, TILE):
+            right = min(left + TILE, width)
+            key_columns = around[: right - left + 2 * reach] + left
+            first = border + left - reach
+            keys = _take(strip[:, :, first : first + len(key_columns)], slots)
+            dx = columns[left:right, None] - key_columns
+            within = _within(settings, dy[:, None, :, None], dx[None, :, None, :], radius)
+            on_rows = (key_rows >= 0) & (key_rows < height)
+            on_columns = (key_columns >= 0) & (key_columns < width)
+            inside = (on_rows[:, None] & on_columns).flatten()
+            excluded = ~within.reshape(-1, inside.shape[0])
+            if settings.outside == "exclude":
+                excluded |= ~inside
+            cells = (key_rows[:, None] * width + key_columns).flatten()
+            cells.masked_fill_(~inside, NOWHERE)
+            queries = (rows[top:bottom, None] * width + columns[left:right]).flatten()
+            yield Block(queries, keys.flatten(1, 2), cells, excluded)
+
+
+def _take(keys: Tensor, slots: list[int]) -> Tensor:
+    """Some slots of ``(S, ...)``; a view where they are neighbours."""
+    if slots == list(range(slots[0], slots[0] + len(slots))):
+        return keys[slots[0] : slots[0] + len(slots)]
+    return keys[slots]
+
+
+def best_candidates(
+    settings: PropagationSettings,
+    memory: Memory,
+    features: Tensor,
+    slots: list[int],
+    radius: float | None,
+    tiled: bool | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``top_k`` best candidates of every cell, jointly over slots, best first.
+
+    Args:
+        features: ``(N, C)`` of the new frame.
+
+    Returns:
+        Scores float32, slots int64 and cells int64, all ``(N, K)``. Where a window has fewer
+        candidates, the rest have score -inf and any slot and cell.
+    """
+    slot_numbers = torch.tensor(slots, device=features.device)
+    # As many columns as the largest block has candidates for.
+    found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    for block in blocks(settings, memory, slots, radius, tiled):
+        scores = block.scores(features).flatten(1)
+        best, index = scores.topk(min(settings.top_k, scores.shape[1]), dim=1)
+        count = block.cells.shape[0]
+        found.append(
+            (block.queries, best, slot_numbers[index // count], block.cells[index % count])
+        )
+    kept = max(best.shape[1] for _, best, _, _ in found)
+    score = features.new_full((memory.cells, kept), -math.inf)
+    slot = torch.zeros_like(score, dtype=torch.int64)
+    cell = torch.zeros_like(slot)
+    for queries, best, best_slots, best_cells in found:
+        score[queries, : best.shape[1]] = best
+        slot[queries, : best.shape[1]] = best_slots
+        cell[queries, : best.shape[1]] = best_cells
+    return score, slot, cell
+
+
+def copies_by_frame(
+    settings: PropagationSettings,
+    memory: Memory,
+    features: Tensor,
+    slots: list[int],
+    radius: float | None,
+    tiled: bool | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Per remembered frame, the best cells and their shares of a softmax over all of its cells.
+
+    Args:
+        features: ``(N, C)`` of the new frame.
+
+    Returns:
+        Weights float32, slots int64 and cells int64, all ``(N, F * K)``. The weights of a frame
+        sum to at most 1, because what is not kept is not made up for.
+    """
+    slot_numbers = torch.tensor(slots, device=features.device)
+    shape = (memory.cells, len(slots) * settings.top_k)
+    weight = features.new_zeros(shape)
+    slot = torch.zeros_like(weight, dtype=torch.int64)
+    cell = torch.zeros_like(slot)
+    for block in blocks(settings, memory, slots, radius, tiled):
+        scores = block.scores(features).div_(settings.temperature)
+        normaliser = scores.logsumexp(2, keepdim=True)
+        best, index = scores.topk(min(settings.top_k, scores.shape[2]), dim=2)
+        kept = best.shape[1] * best.shape[2]
+        weight[block.queries, :kept] = (best - normaliser).exp().flatten(1)
+        cell[block.queries, :kept] = block.cells[index].flatten(1)
+        slot[block.queries, :kept] = slot_numbers[:, None].expand(index.shape[1:]).flatten()
+    return weight, slot, cell
+
+
+def attend(
+    settings: PropagationSettings,
+    memory: Memory,
+    features: Tensor,
+    slots: list[int],
+    radius: float | None,
+    tiled: bool | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Labels copied from all candidates, by a softmax over all slots together.
+
+    Args:
+        features: ``(N, C)`` of the new frame.
+
+    Returns:
+        Logarithm of the softmax's denominator ``(N,)``, with which results of several calls are
+        joined, and labels ``(N, L)``.
+    """
+    normaliser = features.new_empty(memory.cells)
+    copied = memory.labels.new_empty(memory.cells, memory.labels.shape[2])
+    labels = _take(memory.labels, slots)
+    for block in blocks(settings, memory, slots, radius, tiled):
+        scores = block.scores(features).div_(settings.temperature).flatten(1)
+        total = scores.logsumexp(1, keepdim=True)
+        values = labels[:, block.cells] * (block.cells != NOWHERE)[:, None]
+        copied[block.queries] = (scores - total).exp_() @ values.flatten(0, 1)
+        normaliser[block.queries] = total[:, 0]
+    return normaliser, copied

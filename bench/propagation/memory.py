@@ -1,0 +1,148 @@
+"""What is remembered of a video: features and labels of the frames that labels are copied from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.propagation.labels import resize, stretch
+from bench.propagation.settings import PropagationSettings
+
+
+@dataclass
+class Affinity:
+    """For each target cell, its candidates and their weights.
+
+    Attributes:
+        slot: int64 ``(N, K)``, memory slot of each candidate.
+        cell: int64 ``(N, K)``, cell index ``y * w + x`` of each candidate.
+        weight: float32 ``(N, K)``, non-negative.
+    """
+
+    slot: Tensor
+    cell: Tensor
+    weight: Tensor
+
+
+class Memory:
+    """Features and labels of remembered frames. Its size never grows with the video.
+
+    Slots ``0 .. len(anchors) - 1`` are for the anchors, the others a ring of recent frames.
+
+    Attributes:
+        keys: ``(S, h + 2 b, w + 2 b, C)`` features with a zero border of ``b`` cells, where ``b``
+            is the largest offset inside any window.
+        labels: ``(S, N, L)`` labels.
+        frames: number of the frame in each slot; -1 where there is none.
+        size: (H, W) of the masks.
+        next: number of the next frame.
+        recent: how many frames were stored as recent ones.
+    """
+
+    def __init__(
+        self,
+        settings: PropagationSettings,
+        grid: tuple[int, int, int],
+        channels: int,
+        size: tuple[int, int],
+        like: Tensor,
+    ) -> None:
+        """Args: ``grid`` is (C, h, w) of features, ``channels`` is L, ``like`` has the device."""
+        depth, self.height, self.width = grid
+        reach = max(settings.reach(settings.radius), settings.reach(settings.radius_first))
+        # Beyond the map's size there are no more candidates, unless those outside count.
+        most = reach if settings.outside == "zero" else max(self.height, self.width) - 1
+        self.border = min(reach, most)
+        self.settings = settings
+        self.ring = (settings.context - 1) * settings.interval + 1
+        slots = len(settings.anchors) + self.ring
+        border = 2 * self.border
+        self.keys = like.new_zeros(slots, self.height + border, self.width + border, depth)
+        self.labels = like.new_zeros(slots, self.height * self.width, channels)
+        self.frames = [-1] * slots
+        self.size = size
+        self.next = 0
+        self.recent = 0
+
+    @property
+    def cells(self) -> int:
+        """Cells of the grid."""
+        return self.height * self.width
+
+    def features(self, slots: list[int]) -> Tensor:
+        """Features ``(len(slots), h, w, C)`` without the border."""
+        rows = slice(self.border, self.border + self.height)
+        columns = slice(self.border, self.border + self.width)
+        if slots == list(range(slots[0], slots[0] + len(slots))):  # a view where possible
+            return self.keys[slots[0] : slots[0] + len(slots), rows, columns]
+        return self.keys[slots, rows, columns]
+
+    def store(self, features: Tensor, labels: Tensor) -> None:
+        """Remember the next frame: features ``(C, h, w)``, labels ``(L, h, w)``."""
+        anchors = self.settings.anchors
+        if self.next in anchors:
+            self._put(anchors.index(self.next), self.next, features, labels)
+        if self.next > 0 or 0 not in anchors:
+            self._store_recent(features, labels)
+        self.next += 1
+
+    def store_prediction_of_first(self, features: Tensor, labels: Tensor) -> None:
+        """Remember the first frame once more, as a recent one."""
+        self.next = 0
+        self._store_recent(features, labels)
+        self.next = 1
+
+    def _store_recent(self, features: Tensor, labels: Tensor) -> None:
+        slot = len(self.settings.anchors) + self.next % self.ring
+        self._put(slot, self.next, features, labels)
+        self.recent += 1
+
+    def _put(self, slot: int, frame: int, features: Tensor, labels: Tensor) -> None:
+        rows = slice(self.border, self.border + self.height)
+        self.keys[slot, rows, self.border : self.border + self.width] = features.permute(1, 2, 0)
+        self.labels[slot] = labels.flatten(1).T
+        self.frames[slot] = frame
+
+    def anchor_slots(self) -> list[int]:
+        """Slots of the anchors that are there."""
+        return [slot for slot in range(len(self.settings.anchors)) if self.frames[slot] >= 0]
+
+    def recent_slots(self) -> list[int]:
+        """Slots of the recent frames to compare with, oldest first, without those of anchors."""
+        count = len(self.settings.anchors)
+        wanted = {self.next - 1 - i * self.settings.interval for i in range(self.settings.context)}
+        later_anchors = {frame for frame in self.settings.anchors if frame > 0}
+        slots = range(count, len(self.frames))
+        chosen = [
+            slot
+            for slot in slots
+            if self.frames[slot] >= 0 and self.frames[slot] in wanted - later_anchors
+        ]
+        return sorted(chosen, key=lambda slot: self.frames[slot])
+
+    def copies_of_first(self) -> int:
+        """How many copies of the first frame stand in for recent frames."""
+        missing = max(0, self.settings.context - self.recent)
+        return {"copies": missing, "again": min(1, missing), "available": 0}[self.settings.early]
+
+    def to_frame(self, labels: Tensor) -> Tensor:
+        """Scores ``(L, H, W)`` of labels ``(L, h, w)``, as the settings say."""
+        scores = resize(labels, self.size, self.settings.label_up)
+        return stretch(scores) if self.settings.min_max == "output" else scores
+
+
+def copy_labels(affinity: Affinity, labels: Tensor) -> Tensor:
+    """Copy labels along affinities.
+
+    Args:
+        affinity: candidates and weights of N cells.
+        labels: ``(S, N, L)`` labels of the remembered frames.
+
+    Returns:
+        ``(N, L)`` sums of the candidates' labels by weight.
+    """
+    cells = labels.shape[1]
+    gathered = labels.reshape(-1, labels.shape[2])[affinity.slot * cells + affinity.cell]
+    return torch.einsum("nk,nkl->nl", affinity.weight, gathered)
