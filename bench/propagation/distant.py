@@ -38,7 +38,7 @@ def attend_in_two_steps(
     """
     assert settings.radius is not None
     radius, dilation = settings.reach(settings.radius), min(LARGEST_DILATION, dilation)
-    keys = memory.features([slot])[0]
+    keys = memory.keys[slot, memory.rows, memory.columns]
     offset = expected_displacement(features, keys, radius, dilation)
     # Blending positions of the whole window is blending dot products on whole cells, because the
     # fraction is the same all over the window.

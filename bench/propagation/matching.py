@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bench.propagation.memory import Memory
+from bench.propagation.screening import best_of_pairs, exact_scores, survivors
 from bench.propagation.settings import PropagationSettings
 
 DENSE_BELOW_CELLS = 1200
@@ -46,27 +47,26 @@ class Block:
         queries: int64 ``(Q,)``, target cells.
         keys: ``(F, M, C)``, features of the candidates, zero outside the map.
         cells: int64 ``(M,)``, cell of each candidate; ``NOWHERE`` outside the map.
-        excluded: bool ``(Q, M)``, pairs that are not compared; None if all are.
+        bias: ``(Q, M)``, 0, and -inf for pairs that are not compared; None if all are.
     """
 
     queries: Tensor
     keys: Tensor
     cells: Tensor
-    excluded: Tensor | None
+    bias: Tensor | None
 
     def scores(self, features: Tensor) -> Tensor:
-        """Scores ``(Q, F, M)``, -inf where excluded; ``features`` ``(N, C)`` of the new frame."""
+        """Scores ``(Q, F, M)``, -inf where not compared; ``features`` are the frame's ``(N, C)``."""
         frames, count, channels = self.keys.shape
         scores = features[self.queries] @ self.keys.reshape(-1, channels).T
         scores = scores.view(-1, frames, count)
-        if self.excluded is not None:
-            scores.masked_fill_(self.excluded[:, None], -math.inf)
-        return scores
+        return scores if self.bias is None else scores.add_(self.bias[:, None])
 
 
 def blocks(
     settings: PropagationSettings,
     memory: Memory,
+    keys: Tensor,
     slots: list[int],
     radius: float | None,
     tiled: bool | None = None,
@@ -76,16 +76,17 @@ def blocks(
     Args:
         settings: window and what is outside the map.
         memory: of the video.
+        keys: its :attr:`Memory.keys`, or others laid out like them.
         slots: what to compare with.
         radius: of the window; None compares with whole frames.
         tiled: forces tiles (True) or whole frames (False); None chooses by size. Both give the
             same candidates. Candidates outside the map exist in tiles alone.
     """
     if radius is None:
-        return _dense_blocks(settings, memory, slots, radius)
+        return _dense_blocks(settings, memory, keys, slots, radius)
     if settings.outside == "zero" or tiled or (tiled is None and memory.cells >= DENSE_BELOW_CELLS):
-        return _tile_blocks(settings, memory, slots, radius)
-    return _dense_blocks(settings, memory, slots, radius)
+        return _tile_blocks(settings, memory, keys, slots, radius)
+    return _dense_blocks(settings, memory, keys, slots, radius)
 
 
 def _within(settings: PropagationSettings, dy: Tensor, dx: Tensor, radius: float) -> Tensor:
@@ -107,52 +108,68 @@ def inside_window(
 
 
 def _dense_blocks(
-    settings: PropagationSettings, memory: Memory, slots: list[int], radius: float | None
+    settings: PropagationSettings,
+    memory: Memory,
+    keys: Tensor,
+    slots: list[int],
+    radius: float | None,
 ) -> Iterator[Block]:
-    features = memory.features(slots)
-    keys = features.reshape(len(slots), memory.cells, -1)
+    keys = _take(keys[:, memory.rows, memory.columns], slots)
+    keys = keys.reshape(len(slots), memory.cells, -1)
     cells = torch.arange(memory.cells, device=keys.device)
     chunk = max(1, DENSE_CHUNK_ELEMENTS // (len(slots) * memory.cells))
     for queries in torch.split(cells, chunk):
-        excluded = None
+        bias = None
         if radius is not None:
             dy = queries[:, None] // memory.width - cells // memory.width
             dx = queries[:, None] % memory.width - cells % memory.width
-            excluded = ~_within(settings, dy, dx, radius)
-        yield Block(queries, keys, cells, excluded)
+            bias = _bias(_within(settings, dy, dx, radius), keys)
+        yield Block(queries, keys, cells, bias)
 
 
 def _tile_blocks(
-    settings: PropagationSettings, memory: Memory, slots: list[int], radius: float
+    settings: PropagationSettings,
+    memory: Memory,
+    keys: Tensor,
+    slots: list[int],
+    radius: float,
 ) -> Iterator[Block]:
     reach, border = settings.reach(radius), memory.border
     reach = min(reach, border)
-    height, width, device = memory.height, memory.width, memory.keys.device
+    height, width, device = memory.height, memory.width, keys.device
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
     around = torch.arange(-reach, TILE + reach, device=device)
+    biases: dict[tuple[tuple[bool, ...], ...], Tensor] = {}
     for top in range(0, height, TILE):
         bottom = min(top + TILE, height)
         key_rows = around[: bottom - top + 2 * reach] + top
-        first = border + top - reach
-        strip = memory.keys[:, first : first + len(key_rows)]
-        dy = rows[top:bottom, None] - key_rows
+        on_rows = (key_rows >= 0) & (key_rows < height)
+        strip = keys[:, border + top - reach :][:, : len(key_rows)]
         for left in range(0, width, TILE):
             right = min(left + TILE, width)
             key_columns = around[: right - left + 2 * reach] + left
-            first = border + left - reach
-            keys = _take(strip[:, :, first : first + len(key_columns)], slots)
-            dx = columns[left:right, None] - key_columns
-            within = _within(settings, dy[:, None, :, None], dx[None, :, None, :], radius)
-            on_rows = (key_rows >= 0) & (key_rows < height)
             on_columns = (key_columns >= 0) & (key_columns < width)
+            window = _take(strip[:, :, border + left - reach :][:, :, : len(key_columns)], slots)
             inside = (on_rows[:, None] & on_columns).flatten()
-            excluded = ~within.reshape(-1, inside.shape[0])
-            if settings.outside == "exclude":
-                excluded |= ~inside
+            # All tiles in the middle of the map share theirs.
+            place = (tuple(on_rows.tolist()), tuple(on_columns.tolist()))
+            if place not in biases:
+                dy = rows[top:bottom, None] - key_rows
+                dx = columns[left:right, None] - key_columns
+                within = _within(settings, dy[:, None, :, None], dx[None, :, None, :], radius)
+                within = within.reshape(-1, inside.shape[0])
+                biases[place] = _bias(
+                    within & inside if settings.outside == "exclude" else within, keys
+                )
             cells = (key_rows[:, None] * width + key_columns).flatten()
             cells.masked_fill_(~inside, NOWHERE)
             queries = (rows[top:bottom, None] * width + columns[left:right]).flatten()
-            yield Block(queries, keys.flatten(1, 2), cells, excluded)
+            yield Block(queries, window.flatten(1, 2), cells, biases[place])
+
+
+def _bias(compared: Tensor, like: Tensor) -> Tensor:
+    """0 where true, else -inf, in the type of features."""
+    return like.new_zeros(compared.shape).masked_fill_(~compared, -math.inf)
 
 
 def _take(keys: Tensor, slots: list[int]) -> Tensor:
@@ -179,16 +196,9 @@ def best_candidates(
         Scores float32, slots int64 and cells int64, all ``(N, K)``. Where a window has fewer
         candidates, the rest have score -inf and any slot and cell.
     """
-    slot_numbers = torch.tensor(slots, device=features.device)
+    search = _candidates if memory.screen is None else _screened_candidates
+    found = list(search(settings, memory, features, slots, radius, tiled))
     # As many columns as the largest block has candidates for.
-    found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for block in blocks(settings, memory, slots, radius, tiled):
-        scores = block.scores(features).flatten(1)
-        best, index = scores.topk(min(settings.top_k, scores.shape[1]), dim=1)
-        count = block.cells.shape[0]
-        found.append(
-            (block.queries, best, slot_numbers[index // count], block.cells[index % count])
-        )
     kept = max(best.shape[1] for _, best, _, _ in found)
     score = features.new_full((memory.cells, kept), -math.inf)
     slot = torch.zeros_like(score, dtype=torch.int64)
@@ -198,6 +208,48 @@ def best_candidates(
         slot[queries, : best.shape[1]] = best_slots
         cell[queries, : best.shape[1]] = best_cells
     return score, slot, cell
+
+
+Found = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Target cells ``(Q,)`` and their candidates' scores, slots and cells, each ``(Q, K)``."""
+
+
+def _candidates(
+    settings: PropagationSettings,
+    memory: Memory,
+    features: Tensor,
+    slots: list[int],
+    radius: float | None,
+    tiled: bool | None,
+) -> Iterator[Found]:
+    slot_numbers = torch.tensor(slots, device=features.device)
+    for block in blocks(settings, memory, memory.keys, slots, radius, tiled):
+        scores = block.scores(features).flatten(1)
+        best, index = scores.topk(min(settings.top_k, scores.shape[1]), dim=1)
+        count = block.cells.shape[0]
+        yield block.queries, best, slot_numbers[index // count], block.cells[index % count]
+
+
+def _screened_candidates(
+    settings: PropagationSettings,
+    memory: Memory,
+    features: Tensor,
+    slots: list[int],
+    radius: float | None,
+    tiled: bool | None,
+) -> Iterator[Found]:
+    """As :func:`_candidates`, by screening; see :mod:`bench.propagation.screening`."""
+    assert memory.screen is not None
+    slot_numbers = torch.tensor(slots, device=features.device)
+    queries, margin = memory.screen.queries(features, slots)
+    for block in blocks(settings, memory, memory.screen.keys, slots, radius, tiled):
+        scores = block.scores(queries).flatten(1)
+        query, index = survivors(scores, margin[block.queries], settings.top_k)
+        count = block.cells.shape[0]
+        slot, cell = slot_numbers[index // count], block.cells[index % count]
+        score = exact_scores(memory, features, block.queries[query], slot, cell)
+        best, pair = best_of_pairs(query, score, len(block.queries), settings.top_k)
+        yield block.queries, best, slot[pair], cell[pair]
 
 
 def copies_by_frame(
@@ -222,7 +274,7 @@ def copies_by_frame(
     weight = features.new_zeros(shape)
     slot = torch.zeros_like(weight, dtype=torch.int64)
     cell = torch.zeros_like(slot)
-    for block in blocks(settings, memory, slots, radius, tiled):
+    for block in blocks(settings, memory, memory.keys, slots, radius, tiled):
         scores = block.scores(features).div_(settings.temperature)
         normaliser = scores.logsumexp(2, keepdim=True)
         best, index = scores.topk(min(settings.top_k, scores.shape[2]), dim=2)
@@ -253,7 +305,7 @@ def attend(
     normaliser = features.new_empty(memory.cells)
     copied = memory.labels.new_empty(memory.cells, memory.labels.shape[2])
     labels = _take(memory.labels, slots)
-    for block in blocks(settings, memory, slots, radius, tiled):
+    for block in blocks(settings, memory, memory.keys, slots, radius, tiled):
         scores = block.scores(features).div_(settings.temperature).flatten(1)
         total = scores.logsumexp(1, keepdim=True)
         values = labels[:, block.cells] * (block.cells != NOWHERE)[:, None]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.propagation.labels import resize, stretch
+from bench.propagation.screening import Screen, pays
 from bench.propagation.settings import PropagationSettings
 
 
@@ -35,6 +36,7 @@ class Memory:
         keys: ``(S, h + 2 b, w + 2 b, C)`` features with a zero border of ``b`` cells, where ``b``
             is the largest offset inside any window.
         labels: ``(S, N, L)`` labels.
+        screen: the same features in less precision, where the search uses them; else None.
         frames: number of the frame in each slot; -1 where there is none.
         size: (H, W) of the masks.
         next: number of the next frame.
@@ -42,15 +44,10 @@ class Memory:
     """
 
     def __init__(
-        self,
-        settings: PropagationSettings,
-        grid: tuple[int, int, int],
-        channels: int,
-        size: tuple[int, int],
-        like: Tensor,
+        self, settings: PropagationSettings, features: Tensor, channels: int, size: tuple[int, int]
     ) -> None:
-        """Args: ``grid`` is (C, h, w) of features, ``channels`` is L, ``like`` has the device."""
-        depth, self.height, self.width = grid
+        """Args: ``features`` are those of the first frame, ``channels`` is L."""
+        depth, self.height, self.width = features.shape
         reach = max(settings.reach(settings.radius), settings.reach(settings.radius_first))
         # Beyond the map's size there are no more candidates, unless those outside count.
         most = reach if settings.outside == "zero" else max(self.height, self.width) - 1
@@ -59,8 +56,9 @@ class Memory:
         self.ring = (settings.context - 1) * settings.interval + 1
         slots = len(settings.anchors) + self.ring
         border = 2 * self.border
-        self.keys = like.new_zeros(slots, self.height + border, self.width + border, depth)
-        self.labels = like.new_zeros(slots, self.height * self.width, channels)
+        self.keys = features.new_zeros(slots, self.height + border, self.width + border, depth)
+        self.labels = features.new_zeros(slots, self.height * self.width, channels)
+        self.screen = Screen(self.keys, features) if pays(settings, features) else None
         self.frames = [-1] * slots
         self.size = size
         self.next = 0
@@ -71,13 +69,15 @@ class Memory:
         """Cells of the grid."""
         return self.height * self.width
 
-    def features(self, slots: list[int]) -> Tensor:
-        """Features ``(len(slots), h, w, C)`` without the border."""
-        rows = slice(self.border, self.border + self.height)
-        columns = slice(self.border, self.border + self.width)
-        if slots == list(range(slots[0], slots[0] + len(slots))):  # a view where possible
-            return self.keys[slots[0] : slots[0] + len(slots), rows, columns]
-        return self.keys[slots, rows, columns]
+    @property
+    def rows(self) -> slice:
+        """Rows of :attr:`keys` that are on the map."""
+        return slice(self.border, self.border + self.height)
+
+    @property
+    def columns(self) -> slice:
+        """Columns of :attr:`keys` that are on the map."""
+        return slice(self.border, self.border + self.width)
 
     def store(self, features: Tensor, labels: Tensor) -> None:
         """Remember the next frame: features ``(C, h, w)``, labels ``(L, h, w)``."""
@@ -100,8 +100,9 @@ class Memory:
         self.recent += 1
 
     def _put(self, slot: int, frame: int, features: Tensor, labels: Tensor) -> None:
-        rows = slice(self.border, self.border + self.height)
-        self.keys[slot, rows, self.border : self.border + self.width] = features.permute(1, 2, 0)
+        self.keys[slot, self.rows, self.columns] = features.permute(1, 2, 0)
+        if self.screen is not None:
+            self.screen.put(slot, self.rows, self.columns, features)
         self.labels[slot] = labels.flatten(1).T
         self.frames[slot] = frame
 
@@ -110,17 +111,15 @@ class Memory:
         return [slot for slot in range(len(self.settings.anchors)) if self.frames[slot] >= 0]
 
     def recent_slots(self) -> list[int]:
-        """Slots of the recent frames to compare with, oldest first, without those of anchors."""
+        """Slots of the recent frames to compare with, without those of later anchors."""
         count = len(self.settings.anchors)
         wanted = {self.next - 1 - i * self.settings.interval for i in range(self.settings.context)}
         later_anchors = {frame for frame in self.settings.anchors if frame > 0}
-        slots = range(count, len(self.frames))
-        chosen = [
+        return [
             slot
-            for slot in slots
+            for slot in range(count, len(self.frames))
             if self.frames[slot] >= 0 and self.frames[slot] in wanted - later_anchors
         ]
-        return sorted(chosen, key=lambda slot: self.frames[slot])
 
     def copies_of_first(self) -> int:
         """How many copies of the first frame stand in for recent frames."""

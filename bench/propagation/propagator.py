@@ -41,8 +41,7 @@ class Propagator:
             size: (H, W) of the masks.
         """
         features = self._prepare(features)
-        channels, height, width = features.shape
-        memory = Memory(self.settings, (channels, height, width), len(labels), size, features)
+        memory = Memory(self.settings, features, len(labels), size)
         memory.store(features, labels.float())
         if self.settings.predict_first:
             predicted = self._copy(memory, features)

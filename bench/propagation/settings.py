@@ -109,6 +109,14 @@ class PropagationSettings(MethodSettings):
             raise ValueError("selection 'softmax_then_top_k' is one frame's: set combine to 'mean'")
         if self.selection == "top_k_then_softmax" and self.combine == "mean":
             raise ValueError("combine 'mean' needs selection 'softmax_then_top_k'")
+        if (
+            self.combine == "mean"
+            and self.early != "available"
+            and self.radius_first != self.radius
+        ):
+            raise ValueError(
+                "combine 'mean' with copies of the first frame needs radius_first equal to radius"
+            )
         if self.outside == "zero" and (self.radius is None or self.early != "available"):
             raise ValueError("outside 'zero' needs a radius, and early 'available'")
         if self.distant is not None and (self.selection != "softmax" or self.window != "square"):

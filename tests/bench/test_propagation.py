@@ -18,7 +18,9 @@ from bench.propagation import (
     Propagator,
     labels_from_mask,
     resize,
+    screening,
 )
+from bench.propagation.matching import best_candidates
 
 
 def naive_references(config: PropagationSettings, t: int) -> list[tuple[int, float | None]]:
@@ -154,6 +156,8 @@ def test_equals_the_plain_implementation(
     fields |= {"radius": radius, "radius_first": radius_first, "early": early} | RULES[rule]
     if "outside" in fields:
         fields |= {"radius": radius or 2.0, "radius_first": radius_first or 2.0}
+    if rule == "by frame":
+        fields["radius_first"] = radius
     config = PropagationSettings(**fields)
     propagator = Propagator(config, tiled)
     memory = propagator.begin(features[0], labels, (height, width))
@@ -161,6 +165,36 @@ def test_equals_the_plain_implementation(
         found = propagator.step(memory, frame)
     expected = naive_propagation(features, labels, config)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("similar", [0.0, 0.9, 0.9999])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_screening_changes_nothing(monkeypatch, similar, tiled, scale):
+    """Also where features hardly differ, so that bfloat16 tells them apart badly."""
+    generator = torch.Generator().manual_seed(1)
+    common = torch.rand(128, 1, 1, generator=generator)
+    features = [
+        scale * (similar * common + (1 - similar) * torch.rand(128, 14, 17, generator=generator))
+        for _ in range(4)
+    ]
+    config = PropagationSettings(context=3, radius=5.0, normalise=scale == 1)
+    labels = torch.rand(2, 14, 17, generator=generator)
+    found = []
+    for channels in (96, 1000):
+        monkeypatch.setattr(screening, "ENOUGH_CHANNELS", channels)
+        memory = (propagator := Propagator(config, tiled)).begin(features[0], labels, (14, 17))
+        assert (memory.screen is not None) == (channels == 96)
+        for frame in features[1:3]:
+            propagator.step(memory, frame)
+        queries = propagator._prepare(features[3]).flatten(1).T.contiguous()
+        slots = memory.recent_slots()
+        found.append(best_candidates(config, memory, queries, slots, config.radius, tiled))
+    for screened, plain in zip(*found, strict=True):
+        assert screened.shape == plain.shape
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-6)
+    same = (found[0][1] == found[1][1]) & (found[0][2] == found[1][2])
+    assert same.float().mean() > (0.9 if similar == 0.9999 else 0.99)  # float32 ties
 
 
 @pytest.mark.parametrize("tiled", [False, True])
