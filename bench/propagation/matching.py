@@ -56,7 +56,7 @@ class Block:
     bias: Tensor | None
 
     def scores(self, features: Tensor) -> Tensor:
-        """Scores ``(Q, F, M)``, -inf where not compared; ``features`` are the frame's ``(N, C)``."""
+        """Scores ``(Q, F, M)``, -inf where not compared; ``features`` is ``(N, C)``."""
         frames, count, channels = self.keys.shape
         scores = features[self.queries] @ self.keys.reshape(-1, channels).T
         scores = scores.view(-1, frames, count)
