@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -125,6 +127,34 @@ class Memory:
         """How many copies of the first frame stand in for recent frames."""
         missing = max(0, self.settings.context - self.recent)
         return {"copies": missing, "again": min(1, missing), "available": 0}[self.settings.early]
+
+    def aligned(self, flows: Mapping[int, Tensor]) -> Memory:
+        """A copy in which remembered frames are moved onto the next frame.
+
+        Args:
+            flows: by number of the remembered frame, int64 ``(2, h, w)``: how many cells to the
+                right and down of a target cell its content was in that frame. Frames without one
+                stay as they are. What comes from outside the map is zero, labels too.
+        """
+        moved = copy.copy(self)
+        moved.keys, moved.labels = self.keys.clone(), self.labels.clone()
+        rows = torch.arange(self.height, device=self.keys.device)[:, None]
+        columns = torch.arange(self.width, device=self.keys.device)
+        for slot, frame in enumerate(self.frames):
+            if frame not in flows:
+                continue
+            x, y = columns + flows[frame][0], rows + flows[frame][1]
+            inside = (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
+            source = (y * self.width + x).masked_fill(~inside, 0).flatten()
+            here = self.keys[slot, self.rows, self.columns].flatten(0, 1)[source]
+            here = here.view(self.height, self.width, -1) * inside[..., None]
+            moved.keys[slot, self.rows, self.columns] = here
+            moved.labels[slot] = self.labels[slot][source] * inside.flatten()[:, None]
+        return moved
+
+    def referenced(self) -> list[int]:
+        """Numbers of the frames that the next frame is compared with."""
+        return sorted({self.frames[slot] for slot in self.anchor_slots() + self.recent_slots()})
 
     def to_frame(self, labels: Tensor) -> Tensor:
         """Scores ``(L, H, W)`` of labels ``(L, h, w)``, as the settings say."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -48,17 +51,21 @@ class Propagator:
             memory.store_prediction_of_first(features, self._remembered(memory, predicted))
         return memory
 
-    def step(self, memory: Memory, features: Tensor) -> Tensor:
+    def step(
+        self, memory: Memory, features: Tensor, flows: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
         """Propagate labels to the next frame and remember it.
 
         Args:
+            memory: of the video.
             features: float ``(C, h, w)``, the size that ``begin`` had.
+            flows: moves remembered frames before they are compared; see :meth:`Memory.aligned`.
 
         Returns:
             float ``(L, h, w)`` labels on the grid; :meth:`Memory.to_frame` makes scores of them.
         """
         features = self._prepare(features)
-        labels = self._copy(memory, features)
+        labels = self._copy(memory if flows is None else memory.aligned(flows), features)
         memory.store(features, self._remembered(memory, labels))
         return labels
 
@@ -157,20 +164,14 @@ class Propagator:
 
     def _attend(self, memory: Memory, queries: Tensor) -> Tensor:
         """Labels ``(N, L)`` by a softmax over all candidates of all frames."""
-        far = self.settings.distant
-        parts = []
+        most = math.inf if self.settings.distant is None else self.settings.distant
+        parts, distant = [], []
         for slots, radius in self._groups(memory):
-            ages = {slot: memory.next - memory.frames[slot] for slot in slots}
-            near = [slot for slot in slots if far is None or ages[slot] <= far]
+            near = [slot for slot in slots if memory.next - memory.frames[slot] <= most]
+            distant += [slot for slot in slots if slot not in near]
             if near:
                 parts.append(attend(self.settings, memory, queries, near, radius, self.tiled))
-            for slot in slots:
-                if slot not in near:
-                    assert far is not None
-                    parts.append(
-                        attend_in_two_steps(
-                            self.settings, memory, queries, slot, ages[slot] // far + 1
-                        )
-                    )
+        if distant:
+            parts += attend_in_two_steps(self.settings, memory, queries, distant)
         shares = torch.softmax(torch.stack([normaliser for normaliser, _ in parts]), 0)
         return (shares[..., None] * torch.stack([labels for _, labels in parts])).sum(0)

@@ -67,6 +67,9 @@ class PropagationSettings(MethodSettings):
             is the first of the recent frames (CycleTime).
         distant: references older than this many frames are searched in two steps, coarse and
             fine (MAST's long-term memory); None treats all alike.
+        distant_labels: labels of a distant reference are sampled where its features were found
+            (``own``), or where those of the latest distant reference were (``last``: MAST's
+            released code, by a slip that is part of its published results).
         label_state: what is remembered.
         label_down: how masks come to the feature grid.
         label_up: how labels come to the frame.
@@ -88,6 +91,7 @@ class PropagationSettings(MethodSettings):
     early: Early = "copies"
     predict_first: bool = False
     distant: int | None = Field(default=None, ge=1)
+    distant_labels: Literal["own", "last"] = "own"
     label_state: LabelState = "soft"
     label_down: LabelDown = "bilinear"
     label_up: LabelUp = "bilinear"

@@ -1,0 +1,9 @@
+"""Self-supervised correspondence: twelve systems, one propagator.
+
+In reading order: ``encoder`` and ``preactivation`` (networks), ``checkpoint`` (released
+files), ``inputs`` (colours and sizes), ``method`` (what all systems share), ``systems`` (each of
+them; ``mamp`` is by itself), ``pretext`` (what each is trained for).
+"""
+
+from methods.correspondence import mamp as mamp
+from methods.correspondence import systems as systems

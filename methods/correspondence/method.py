@@ -1,0 +1,263 @@
+"""The shape of all correspondence systems: an encoder, and labels copied along its affinities.
+
+What tells the systems apart at test time is settings (``configs/methods/<system>.yaml``): the
+encoder, how a frame is prepared and resized, and how labels are propagated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from bench.errors import MethodError
+from bench.method import (
+    Context,
+    FromCheckpoint,
+    LabelRegime,
+    Method,
+    MethodSettings,
+    ProtocolRecord,
+)
+from bench.propagation import Memory, PropagationSettings, Propagator, labels_from_mask
+from bench.training import newest_weights, read_header, regime_from
+from bench.video import RGB, Frame, Mask, object_ids
+from methods.correspondence.checkpoint import load_encoder
+from methods.correspondence.encoder import ENCODERS, Encoder
+from methods.correspondence.inputs import (
+    PREPARATIONS,
+    RESIZE_POLICIES,
+    LongSideToMultiple,
+    ResizePolicy,
+    Square,
+    prepare,
+)
+from methods.correspondence.preactivation import PreactivationEncoder, PreactivationSettings
+from methods.feature_propagation import short_side_size
+
+PACKAGED = Path(__file__).parent / "weights"
+"""Weights that ship with the package."""
+
+VIDCOLOR = "vidcolor"
+"""Name of the one encoder that is not an :class:`Encoder`."""
+
+
+class CorrespondenceSettings(MethodSettings):
+    """Settings of every correspondence system.
+
+    Attributes:
+        encoder: a name in :data:`methods.correspondence.encoder.ENCODERS`, or ``"vidcolor"``.
+        preparation: of a frame's colours; see :mod:`methods.correspondence.inputs`.
+        resize: what happens to a frame's size; see there.
+        resize_to: side in pixels that ``resize`` works with, where it has one; None is its own.
+        short_side: with ``resize`` ``"native"``: frames are shrunk to this short side before they
+            are encoded; masks are not.
+        initial: ``"trained"``, or ``"random"`` for the untrained control.
+        propagation: how labels are propagated.
+    """
+
+    encoder: str = "tiny"
+    preparation: str = "rgb_imagenet"
+    resize: str = "native"
+    resize_to: int | None = Field(default=None, ge=32)
+    short_side: int | None = Field(default=None, ge=32)
+    initial: Literal["trained", "random"] = "trained"
+    propagation: PropagationSettings = PropagationSettings()
+
+    @field_validator("encoder")
+    @classmethod
+    def _known_encoder(cls, value: str) -> str:
+        return _known(value, [*ENCODERS, VIDCOLOR])
+
+    @field_validator("preparation")
+    @classmethod
+    def _known_preparation(cls, value: str) -> str:
+        return _known(value, list(PREPARATIONS))
+
+    @field_validator("resize")
+    @classmethod
+    def _known_resize(cls, value: str) -> str:
+        return _known(value, list(RESIZE_POLICIES))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CorrespondenceSettings:
+        if self.short_side is not None and self.resize != "native":
+            raise ValueError("short_side needs resize 'native'")
+        if self.resize_to is not None and not isinstance(
+            RESIZE_POLICIES[self.resize], LongSideToMultiple | Square
+        ):
+            raise ValueError(f"resize {self.resize!r} has no side to set with resize_to")
+        return self
+
+    @property
+    def policy(self) -> ResizePolicy:
+        """The resize policy with its size."""
+        policy = RESIZE_POLICIES[self.resize]
+        if self.resize_to is None:
+            return policy
+        if isinstance(policy, Square):
+            return Square(self.resize_to)
+        return LongSideToMultiple(self.resize_to)
+
+
+def _known(value: str, names: list[str]) -> str:
+    if value not in names:
+        raise ValueError(f"{value!r}: expected one of {', '.join(names)}")
+    return value
+
+
+def build_encoder(name: str, seed: int) -> Encoder | PreactivationEncoder:
+    """An encoder with random weights."""
+    torch.manual_seed(seed)
+    if name == VIDCOLOR:
+        return PreactivationEncoder(PreactivationSettings())
+    return Encoder(ENCODERS[name])
+
+
+@dataclass
+class VideoState:
+    """One video.
+
+    Attributes:
+        memory: what is remembered of it.
+        size: (H, W) of its frames.
+        extra: what a system carries besides.
+    """
+
+    memory: Memory
+    size: tuple[int, int]
+    extra: Any = None
+
+
+class Correspondence(Method, FromCheckpoint):
+    """Encodes every frame once and copies labels from remembered frames."""
+
+    Settings = CorrespondenceSettings
+
+    def __init__(self, settings: CorrespondenceSettings, context: Context) -> None:
+        super().__init__(settings, context)
+        self.settings: CorrespondenceSettings = settings
+        self.propagator = Propagator(settings.propagation)
+        self.encoder = build_encoder(settings.encoder, context.seed)
+        self.trained_on: LabelRegime | None = None
+        weights = context.weights or self.find_weights(settings)
+        if weights is not None:
+            self.load(weights)
+        self.encoder.eval().requires_grad_(False)
+        self.encoder.to(context.device, memory_format=torch.channels_last)
+
+    @classmethod
+    def why_not(cls, settings: MethodSettings, context: Context) -> str | None:
+        """No weights fit these settings."""
+        if context.weights or not cls.lacks_weights(settings):
+            return None
+        return (
+            "no weights fit its settings; name the authors' file with --weights, or train with "
+            f"`python -m bench train --methods {cls.card.name} --data davis16-train` "
+            "and the same --preset and --set"
+        )
+
+    @classmethod
+    def find_weights(cls, settings: MethodSettings) -> Path | None:
+        """The newest weights of this system and encoder, trained here or shipped."""
+        assert isinstance(settings, CorrespondenceSettings)
+        if settings.initial == "random":
+            return None
+
+        def fits(header: Mapping[str, Any]) -> bool:
+            found = header.get("settings", {})
+            return bool(
+                found.get("encoder") == settings.encoder
+                and found.get("preparation") == settings.preparation
+            )
+
+        return newest_weights(cls.card.name, PACKAGED, fits)
+
+    @classmethod
+    def lacks_weights(cls, settings: MethodSettings) -> bool:
+        """Whether trained weights are wanted and there are none."""
+        assert isinstance(settings, CorrespondenceSettings)
+        return settings.initial == "trained" and cls.find_weights(settings) is None
+
+    def load(self, path: Path) -> None:
+        """Load the system's released file or one of ours, strictly."""
+        load_encoder(self.encoder, path, self.settings.encoder)
+        if path.suffix == ".safetensors":
+            self.trained_on = regime_from(read_header(path))
+        else:
+            self.trained_on = self.card.regime
+
+    def regime(self) -> LabelRegime:
+        """As recorded with the loaded weights."""
+        if self.settings.initial == "random" and self.context.weights is None:
+            return LabelRegime(note="random weights")
+        return self.trained_on or LabelRegime(note="weights of unknown origin, given by the user")
+
+    def protocol(self) -> ProtocolRecord:
+        """Propagation, stride and resolution."""
+        settings = self.settings
+        resolution = settings.resize if settings.short_side is None else "short side"
+        size = settings.resize_to or settings.short_side
+        resolution += f" {size}" if size else ""
+        return settings.propagation.record(self.encoder.stride, resolution.replace("_", " "))
+
+    def parameters_count(self) -> int:
+        """Parameters of the encoder."""
+        return sum(parameter.numel() for parameter in self.encoder.parameters())
+
+    # ------------------------------------------------------------------ one frame
+
+    def features(self, image: RGB) -> Tensor:
+        """Features ``(C, h, w)`` of a frame."""
+        size = short_side_size((image.shape[0], image.shape[1]), self.settings.short_side)
+        if size != image.shape[:2]:
+            import cv2
+
+            image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+        prepared = prepare(image, self.settings.preparation, self.settings.policy)
+        batch = prepared[None].to(self.context.device, memory_format=torch.channels_last)
+        features: Tensor = self.encoder(batch)
+        return features[0]
+
+    @torch.inference_mode()
+    def begin(self, frame: Frame, mask: Mask) -> VideoState:
+        """Remember the first frame and its mask; see :meth:`bench.method.Method.begin`."""
+        features = self.features(frame.image)
+        resized = self.settings.policy.resize_mask(mask)
+        labels = labels_from_mask(
+            resized,
+            object_ids(mask),
+            (features.shape[1], features.shape[2]),
+            self.context.device,
+            self.settings.propagation.label_down,
+        )
+        size = (resized.shape[0], resized.shape[1])
+        memory = self.propagator.begin(features, labels, size)
+        return VideoState(memory, (mask.shape[0], mask.shape[1]))
+
+    @torch.inference_mode()
+    def step(self, state: VideoState, frame: Frame) -> tuple[VideoState, Tensor]:
+        """Propagate to the next frame; scores are label shares at the frame's size."""
+        features = self.features(frame.image)
+        labels = self.propagator.step(state.memory, features, self.flows(state, frame))
+        return state, self.restored(state, labels)
+
+    def flows(self, state: VideoState, frame: Frame) -> Mapping[int, Tensor] | None:
+        """Motion by remembered frame, for systems that align (:meth:`Memory.aligned`)."""
+        return None
+
+    def restored(self, state: VideoState, labels: Tensor) -> Tensor:
+        """Labels ``(L, h, w)`` as scores at the frame's size."""
+        return self.settings.policy.restore_scores(state.memory.to_frame(labels), *state.size)
+
+
+def require(path: Path | None, what: str, setting: str) -> Path:
+    """A path that must be set and exist; :class:`MethodError` says what for."""
+    if path is None or not path.exists():
+        raise MethodError(setting, f"{path or 'nothing'}", f"{what} that exists", f"Set {setting}.")
+    return path
