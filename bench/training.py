@@ -155,6 +155,7 @@ class TrainingTask:
         parameters: what the optimiser gets: parameters or groups of them.
         learning_rate: peak learning rate.
         weight_decay: of AdamW; 0 is plain Adam.
+        betas: of AdamW.
         validate_every: iterations between validations.
         score: name of the validation score.
         weights: what is exported.
@@ -176,6 +177,7 @@ class TrainingTask:
     regime: LabelRegime
     weight_decay: float = 0.0
     clip_gradient: float | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
 
 
 class EndlessSampler:
@@ -296,7 +298,7 @@ def build_runner(
         sampler=range(rank, len(task.held_out), world),
     )
     optimiser = torch.optim.AdamW(
-        task.parameters, task.learning_rate, weight_decay=task.weight_decay
+        task.parameters, task.learning_rate, task.betas, weight_decay=task.weight_decay
     )
     for group in optimiser.param_groups:
         group["initial_lr"] = group["lr"]  # the schedule starts from it, also after resuming

@@ -2,8 +2,9 @@
 
 In reading order: ``encoder`` and ``preactivation`` (networks), ``checkpoint`` (released
 files), ``inputs`` (colours and sizes), ``method`` (what all systems share), ``systems`` (each of
-them; ``mamp`` is by itself), ``pretext`` (what each is trained for).
+them; ``mamp`` and ``rpmnet`` are by themselves), ``pretext`` (what each is trained for).
 """
 
 from methods.correspondence import mamp as mamp
+from methods.correspondence import rpmnet as rpmnet
 from methods.correspondence import systems as systems

@@ -28,6 +28,7 @@ from methods.correspondence.method import (
     require,
 )
 from methods.correspondence.systems import make_card
+from methods.correspondence.training import training_settings
 
 DISTANT = 15
 """References older than this get more updates of the flow."""
@@ -60,6 +61,7 @@ class MAMP(Correspondence):
     """Copies from motion-aligned references."""
 
     Settings = MAMPSettings
+    TrainingSettings = training_settings("mamp")
     card = make_card(
         "mamp",
         "MAMP",

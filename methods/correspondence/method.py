@@ -6,7 +6,7 @@ encoder, how a frame is prepared and resized, and how labels are propagated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from bench.dataset import Dataset
 from bench.errors import MethodError
 from bench.method import (
     Context,
@@ -23,12 +24,19 @@ from bench.method import (
     Method,
     MethodSettings,
     ProtocolRecord,
+    Trainable,
 )
 from bench.propagation import Memory, PropagationSettings, Propagator, labels_from_mask
-from bench.training import newest_weights, read_header, regime_from
+from bench.training import (
+    TrainingRequest,
+    TrainingTask,
+    newest_weights,
+    read_header,
+    regime_from,
+)
 from bench.video import RGB, Frame, Mask, object_ids
 from methods.correspondence.checkpoint import load_encoder
-from methods.correspondence.encoder import ENCODERS, Encoder
+from methods.correspondence.encoder import ENCODERS, Encoder, EncoderSettings
 from methods.correspondence.inputs import (
     PREPARATIONS,
     RESIZE_POLICIES,
@@ -38,6 +46,7 @@ from methods.correspondence.inputs import (
     prepare,
 )
 from methods.correspondence.preactivation import PreactivationEncoder, PreactivationSettings
+from methods.correspondence.training import ClipTraining, training_task
 from methods.feature_propagation import short_side_size
 
 PACKAGED = Path(__file__).parent / "weights"
@@ -111,12 +120,16 @@ def _known(value: str, names: list[str]) -> str:
     return value
 
 
-def build_encoder(name: str, seed: int) -> Encoder | PreactivationEncoder:
-    """An encoder with random weights."""
+def build_encoder(
+    name: str,
+    seed: int,
+    layout: Callable[[EncoderSettings], EncoderSettings] = lambda settings: settings,
+) -> Encoder | PreactivationEncoder:
+    """An encoder with random weights; ``layout`` changes it for training."""
     torch.manual_seed(seed)
     if name == VIDCOLOR:
         return PreactivationEncoder(PreactivationSettings())
-    return Encoder(ENCODERS[name])
+    return Encoder(layout(ENCODERS[name]))
 
 
 @dataclass
@@ -134,7 +147,7 @@ class VideoState:
     extra: Any = None
 
 
-class Correspondence(Method, FromCheckpoint):
+class Correspondence(Method, FromCheckpoint, Trainable):
     """Encodes every frame once and copies labels from remembered frames."""
 
     Settings = CorrespondenceSettings
@@ -183,6 +196,26 @@ class Correspondence(Method, FromCheckpoint):
         """Whether trained weights are wanted and there are none."""
         assert isinstance(settings, CorrespondenceSettings)
         return settings.initial == "trained" and cls.find_weights(settings) is None
+
+    @classmethod
+    def training_task(
+        cls,
+        settings: MethodSettings,
+        training: MethodSettings,
+        data: Sequence[Dataset],
+        request: TrainingRequest,
+    ) -> TrainingTask:
+        """The encoder under the system's objective; see :mod:`methods.correspondence.training`."""
+        assert isinstance(settings, CorrespondenceSettings)
+        assert isinstance(training, ClipTraining)
+        return training_task(
+            cls.card.name,
+            lambda layout: build_encoder(settings.encoder, request.seed, layout),
+            {"encoder": settings.encoder, "preparation": settings.preparation},
+            training,
+            data,
+            request,
+        )
 
     def load(self, path: Path) -> None:
         """Load the system's released file or one of ours, strictly."""

@@ -1,7 +1,8 @@
 """The systems by name: what each is, and what its published weights consumed.
 
 Hours and datasets of video are those that the papers state. Where a system differs from the rest
-at test time in more than settings, it has a module of its own (``mamp``).
+at test time in more than settings, it has a module of its own (``mamp``,
+``rpmnet``).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from bench.method import LabelRegime, MethodCard
 from bench.registry import register_method
 from methods.correspondence.method import Correspondence
+from methods.correspondence.training import UVCTraining, training_settings
 
 READING = "A reading of the text, not a reproduction: no code is public."
 
@@ -39,6 +41,7 @@ def make_card(
 class VidColor(Correspondence):
     """Copies colours from grey reference frames."""
 
+    TrainingSettings = training_settings("vidcolor")
     card = make_card(
         "vidcolor",
         "VidColor",
@@ -54,6 +57,7 @@ class VidColor(Correspondence):
 class CorrFlow(Correspondence):
     """Copies colours within a window, through a colour bottleneck, over long and cyclic paths."""
 
+    TrainingSettings = training_settings("corrflow")
     card = make_card(
         "corrflow",
         "CorrFlow",
@@ -68,6 +72,7 @@ class CorrFlow(Correspondence):
 class CycleTime(Correspondence):
     """Tracks patches backward and forward in time."""
 
+    TrainingSettings = training_settings("cycletime")
     card = make_card(
         "cycletime",
         "CycleTime",
@@ -82,6 +87,7 @@ class CycleTime(Correspondence):
 class UVC(Correspondence):
     """Localises a region, then copies its colours."""
 
+    TrainingSettings = UVCTraining
     card = make_card(
         "uvc",
         "UVC",
@@ -92,26 +98,11 @@ class UVC(Correspondence):
     )
 
 
-@register_method("rpmnet")
-class RPMNet(Correspondence):
-    """Copies from deformable samples."""
-
-    card = make_card(
-        "rpmnet",
-        "RPM-Net",
-        f"Matches pixels at places that deformable sampling proposes. {READING}",
-        "Kim et al.: RPM-Net: Robust Pixel-Level Matching Networks for Self-Supervised Video "
-        "Object Segmentation. WACV 2020",
-        5.75,
-        "DAVIS-2017 and YouTube-VOS",
-        released=False,
-    )
-
-
 @register_method("mast")
 class MAST(Correspondence):
     """Copies Lab values; at test, from a memory that is searched in two steps."""
 
+    TrainingSettings = training_settings("mast")
     card = make_card(
         "mast",
         "MAST",
@@ -127,6 +118,7 @@ class MAST(Correspondence):
 class MUG(Correspondence):
     """Learns from frames, clips and whole videos."""
 
+    TrainingSettings = training_settings("mug")
     card = make_card(
         "mug",
         "MUG",
@@ -142,6 +134,7 @@ class MUG(Correspondence):
 class CRW(Correspondence):
     """A random walk on patches that has to return."""
 
+    TrainingSettings = training_settings("crw")
     card = make_card(
         "crw",
         "CRW",
@@ -156,6 +149,7 @@ class CRW(Correspondence):
 class DUL(Correspondence):
     """Assigns cells to anchors consistently over time and views."""
 
+    TrainingSettings = training_settings("dul")
     card = make_card(
         "dul",
         "DUL",
@@ -172,6 +166,7 @@ class DUL(Correspondence):
 class TWIAA(Correspondence):
     """Cycles in time with attention over the template."""
 
+    TrainingSettings = training_settings("twiaa")
     card = make_card(
         "twiaa",
         "TWIAA",
@@ -187,6 +182,7 @@ class TWIAA(Correspondence):
 class STT(Correspondence):
     """Spatial features first, then temporal ones, kept from forgetting by distillation."""
 
+    TrainingSettings = training_settings("stt")
     card = make_card(
         "stt",
         "STT",
