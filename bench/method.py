@@ -84,9 +84,11 @@ class LabelRegime:
         if self.images:
             kind = "unlabelled" if self.image_labels == "none" else f"{self.image_labels}-labelled"
             parts.append(f"{self.images:,} {kind} images")
+        kind = "unlabelled" if self.video_labels == "none" else "mask-labelled"
         if self.videos:
-            kind = "unlabelled" if self.video_labels == "none" else "mask-labelled"
             parts.append(f"{self.videos:,} {kind} videos")
+        elif self.video_hours:  # many papers count hours alone
+            parts.append(f"{self.video_hours:g} h of {kind} video")
         return " + ".join(parts) or "no training"
 
 

@@ -90,7 +90,10 @@ class MAMP(Correspondence):
         return LabelRegime(
             **{
                 **regime.__dict__,
-                "pretraining": (*regime.pretraining, "optical flow trained on labelled synthetic"),
+                "pretraining": (
+                    *regime.pretraining,
+                    "optical flow trained on labelled synthetic video",
+                ),
             }
         )
 
@@ -114,7 +117,8 @@ class MAMP(Correspondence):
             else:
                 updates = UPDATES_DISTANT if memory.next - reference > DISTANT else UPDATES
                 policy = self.settings.policy
-                flow = self.raft.flow(frame.image, state.extra[reference], policy, grid, updates)
+                images = (frame.image, state.extra[reference])
+                flow = self.raft.flow(*images, policy, grid, self.encoder.stride, updates)
             limit = torch.tensor([memory.width, memory.height], device=flow.device).view(2, 1, 1)
             found[reference] = flow.clamp(-limit, limit).round().long()
         if self.raft is not None:
@@ -160,19 +164,32 @@ class RaftFlow:
         update.register_forward_hook(lambda module, given, out: self.changes.append(out[1]))
 
     def flow(
-        self, target: RGB, reference: RGB, policy: ResizePolicy, grid: tuple[int, int], updates: int
+        self,
+        target: RGB,
+        reference: RGB,
+        policy: ResizePolicy,
+        grid: tuple[int, int],
+        stride: int,
+        updates: int,
     ) -> Tensor:
-        """Flow ``(2, h, w)`` from target to reference on the feature grid, in its cells."""
+        """Flow ``(2, h, w)`` from target to reference on the feature grid, in its cells.
+
+        Args:
+            target: uint8 ``(H, W, 3)``.
+            reference: uint8 ``(H, W, 3)``.
+            policy: how frames are brought to the size that the encoder sees.
+            grid: (h, w) of the features.
+            stride: pixels per cell.
+            updates: of RAFT's recurrent unit.
+        """
         images = [self._image(image, policy) for image in (target, reference)]
         self.changes.clear()
         self.network(*images, num_flow_updates=updates)
         flow = torch.stack(self.changes).sum(0)
         # The released code doubles the field bilinearly instead of by RAFT's learned upsampling.
-        height, width = images[0].shape[-2:]
-        cell = height / grid[0]
-        size = (round(height / cell), round(width / cell))
+        size = [-(-side // stride) for side in images[0].shape[-2:]]
         flow = F.interpolate(flow, size, mode="bilinear", align_corners=True)[0]
-        return flow[:, : grid[0], : grid[1]] * (FLOW_STRIDE / cell)
+        return flow[:, : grid[0], : grid[1]] * (FLOW_STRIDE / stride)
 
     def _image(self, image: RGB, policy: ResizePolicy) -> Tensor:
         pixels = torch.from_numpy(policy.resize_image(image)).permute(2, 0, 1)[None]
