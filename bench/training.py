@@ -41,6 +41,11 @@ CURVE = "curve.csv"
 OPTIONS = "options.json"
 STATE = "state"
 
+FEWEST_CHANNELS = 16
+"""Networks that are trained have no narrower maps than this before a 1x1 convolution of stride 2.
+On CPUs with more than one thread, oneDNN (in torch 2.12) writes beyond its memory in the backward
+pass of such a convolution, which ends the process sooner or later."""
+
 ENDLESS = 10**9
 """Iterations where only time ends a training, and samples of a dataset that never repeats."""
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bench.errors import MethodError
 from bench.method import MethodSettings
+from bench.training import FEWEST_CHANNELS
 
 Four: TypeAlias = tuple[int, int, int, int]
 """One number for each of the stages layer1 to layer4."""
@@ -82,6 +83,8 @@ class EncoderSettings(MethodSettings):
                 raise ValueError(f"{name} must be at least 1")
         if self.block == "basic" and max(self.dilations) > 1:
             raise ValueError("dilations are for bottleneck blocks")
+        if min(self.widths) < FEWEST_CHANNELS:
+            raise ValueError(f"widths must be at least {FEWEST_CHANNELS}")
         return self
 
     @property

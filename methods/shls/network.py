@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.method import MethodSettings
+from bench.training import FEWEST_CHANNELS
 from methods.shls.pooling import INFO_CHANNELS, segment_mean
 
 Variant = Literal["paper", "fixed"]
@@ -42,7 +43,7 @@ class NetworkSettings(MethodSettings):
         variant: ``"paper"`` or ``"fixed"``.
     """
 
-    width: int = Field(default=64, ge=4)
+    width: int = Field(default=64, ge=FEWEST_CHANNELS)
     superfeature_size: int = Field(default=32, ge=2)
     modulator_width: int = Field(default=32, ge=1)
     decoder_width: int = Field(default=256, ge=4)

@@ -455,7 +455,7 @@ def test_dilation_replaces_stride() -> None:
     """A dilated stage sees, at every second cell, what the strided stage sees."""
     torch.manual_seed(1)
     strided = EncoderSettings(
-        block="bottleneck", layers=(1, 1, 1, 2), widths=(4, 4, 4, 4), strides=(1, 2, 1, 2)
+        block="bottleneck", layers=(1, 1, 1, 2), widths=(16, 16, 16, 16), strides=(1, 2, 1, 2)
     )
     dilated = strided.model_copy(update={"strides": (1, 2, 1, 1), "dilations": (1, 1, 1, 2)})
     first, second = Encoder(strided).eval(), Encoder(dilated).eval()

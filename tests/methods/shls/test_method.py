@@ -26,7 +26,7 @@ from methods.shls.method import SHLSSettings, shrink_labels
 from methods.shls.network import SHLSNetwork
 from methods.shls.training import SHLSTrainingSettings, split_images
 
-SMALL = {"width": 8, "modulator_width": 8, "decoder_width": 8, "decoder_skip_width": 8}
+SMALL = {"width": 16, "modulator_width": 8, "decoder_width": 8, "decoder_skip_width": 8}
 
 
 def settings(**changes: object) -> SHLSSettings:
@@ -191,7 +191,7 @@ def images(tmp_path: Path) -> Path:
 
 
 TINY_TRAINING = [
-    *(f"network.{name}=8" for name in SMALL),
+    *(f"network.{name}={width}" for name, width in SMALL.items()),
     "training.sequences.size=48",
     "training.window=32",
     "training.held_out=3",
@@ -336,7 +336,7 @@ def test_run_trains_what_lacks_weights_and_says_so(
     elsewhere = RunConfig(methods=["shls"], root=tmp_path / "nowhere")
     train_missing(
         elsewhere,
-        {"shls.network.width": 12},
+        {"shls.network.width": 20},
         lambda name: nullcontext(lambda progress: None),
         lines.append,
     )

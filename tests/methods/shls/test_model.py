@@ -43,7 +43,7 @@ def network(variant: Variant = "fixed") -> SHLSNetwork:
     torch.manual_seed(0)
     return SHLSNetwork(
         NetworkSettings(
-            width=8,
+            width=16,
             superfeature_size=8,
             modulator_width=8,
             decoder_width=16,
@@ -208,8 +208,8 @@ def test_superfeatures_equal_a_loop(variant: Variant) -> None:
     small = shrink_superpixels(ids, (SIDE // 4, SIDE // 4))
     gone = sorted(set(range(1, count + 1)) - set(small.unique().tolist()))
     assert gone
-    full = torch.randn(11, SIDE, SIDE)
-    quarter = torch.randn(35, SIDE // 4, SIDE // 4)
+    full = torch.randn(19, SIDE, SIDE)
+    quarter = torch.randn(67, SIDE // 4, SIDE // 4)
     found = embedding(full, quarter, ids, small)
     weight, bias = embedding.combine.weight.flatten(), embedding.combine.bias
     for number in range(1, count + 1):
@@ -239,11 +239,11 @@ def test_features_of_odd_sizes() -> None:
     """Sizes are rounded up twice, and info is painted at both."""
     ids = torch.arange(1, 45 * 51 + 1).view(45, 51) // 40 + 1
     frame = encode(network().eval(), torch.randn(1, 3, 45, 51), [ids])[0]
-    assert frame.half.shape == (8, 23, 26)
-    assert frame.quarter.shape == (35, 12, 13)
-    assert frame.full.shape == (11, 45, 51)
+    assert frame.half.shape == (16, 23, 26)
+    assert frame.quarter.shape == (67, 12, 13)
+    assert frame.full.shape == (19, 45, 51)
     assert frame.superfeatures.shape == (int(ids.max()), 8)
-    assert frame.full[8:].equal(paint(frame.info, ids))
+    assert frame.full[16:].equal(paint(frame.info, ids))
     whole = frame.full.clone()
     frame.release()
     torch.testing.assert_close(frame.full, whole)
