@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bench.method import SECONDS_PER_LABEL
 from reports.figures import Drawing, slug, styles
 from reports.overlays import Gallery, galleries
+from reports.published import Published, published
 from reports.results import (
     DONE,
     ENTRY,
@@ -72,6 +73,16 @@ class ResultTable:
     heads: Sequence[Head]
     rows: Sequence[Sequence[Cell]]
     remarks: Sequence[str]
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """What papers published on one dataset."""
+
+    anchor: str
+    title: str
+    rows: Sequence[Published]
+    sources: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,7 @@ class Page:
     lede: str
     notes: Sequence[str]
     tables: Sequence[ResultTable]
+    published: Sequence[PublishedTable]
     cards: Sequence[Card]
     label_costs: str
     figures: Sequence[Drawing]
@@ -186,6 +198,7 @@ def make_page(results: Results, figures: Sequence[Drawing]) -> Page:
         lede=_lede(results),
         notes=results.notes,
         tables=[_result_table(results, dataset) for dataset in results.datasets.values()],
+        published=_published_tables(results),
         cards=_cards(results),
         label_costs=", ".join(
             f"{cost:g} s per {'object mask' if kind == 'mask' else f'image ({kind})'}"
@@ -205,6 +218,16 @@ def make_page(results: Results, figures: Sequence[Drawing]) -> Page:
         unfinished_summary=_unfinished_summary(results),
         runs=[_run_facts(run.name, run.provenance) for run in results.runs],
     )
+
+
+def _published_tables(results: Results) -> list[PublishedTable]:
+    tables = []
+    for dataset in results.datasets.values():
+        rows = published(*dataset.key)
+        if rows:
+            sources = sorted({row.source for row in rows})
+            tables.append(PublishedTable(slug(dataset), dataset.label, rows, sources))
+    return tables
 
 
 def _plural(count: int, noun: str) -> str:

@@ -138,6 +138,17 @@ def test_the_page_says_what_a_reader_needs(page: Reader) -> None:
         assert words in page.text, words
 
 
+def test_published_figures_stand_by_themselves(make_run: Maker, tmp_path: Path) -> None:
+    run = make_run("one", [COPY], dataset="davis16-val")
+    files = build([run], tmp_path / "report")
+    reader = Reader(files.page.read_text(encoding="utf-8"))
+    about, _, rest = reader.text.partition("Published figures, not measured here")
+    assert "MSRA10K images" in rest
+    assert "SHLS 2023 MSRA10K images 73.5 76.6 70.4" in rest
+    assert "73.5" not in about
+    assert "73.5" not in (tmp_path / "report" / "table.csv").read_text()
+
+
 def test_reasons_are_escaped(files: ReportFiles) -> None:
     assert "RuntimeError: &lt;tensor&gt; &amp; co" in files.page.read_text(encoding="utf-8")
 

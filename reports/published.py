@@ -1,0 +1,67 @@
+"""Scores that papers published. They are shown beside measured ones and never mixed with them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE = Path(__file__).with_name("published.csv")
+
+COLUMNS = {("davis16", "val"): "davis16", ("davis17", "val"): "davis17"}
+"""Beginning of the columns of a dataset's split."""
+
+TASK = "semi-supervised"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One system's figures on one dataset, in percent, as texts; empty where not published.
+
+    Attributes:
+        method: the system.
+        year: of publication.
+        trained_on: training data.
+        j: mean J.
+        f: mean F.
+        mean: J&F.
+        source: where the figures stand.
+    """
+
+    method: str
+    year: str
+    trained_on: str
+    j: str
+    f: str
+    mean: str
+    source: str
+
+
+def published(dataset: str, split: str, task: str) -> Sequence[Published]:
+    """Published figures on a dataset, best first; none for datasets that nobody published on."""
+    prefix = COLUMNS.get((dataset.removesuffix(f"-{split}"), split))
+    if prefix is None or task != TASK:
+        return []
+    with FILE.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row[f"{prefix}_JF"]]
+    rows.sort(key=lambda row: -float(row[f"{prefix}_JF"]))
+    return [
+        Published(
+            method=row["method"],
+            year=row["year"],
+            trained_on=_training(row),
+            j=row[f"{prefix}_J"],
+            f=row[f"{prefix}_F"],
+            mean=row[f"{prefix}_JF"],
+            source=row["source"],
+        )
+        for row in rows
+    ]
+
+
+def _training(row: dict[str, str]) -> str:
+    parts = [f"{row['train_images']} images"] if row["train_images"] else []
+    if row["train_videos"]:
+        parts.append(f"{row['train_videos']} ({row['train_video_hours']} h of video)")
+    return " + ".join(parts)
