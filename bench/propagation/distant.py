@@ -41,7 +41,7 @@ def attend_in_two_steps(
     offsets = []
     for slot in slots:
         dilation = (memory.next - memory.frames[slot]) // settings.distant + 1
-        keys = memory.keys[slot, memory.rows, memory.columns]
+        keys = memory.keys[slot]
         dilation = min(LARGEST_DILATION, dilation)
         offsets.append(expected_displacement(features, keys, radius, dilation))
     of_labels = offsets if settings.distant_labels == "own" else [offsets[-1]] * len(offsets)
@@ -63,7 +63,7 @@ def _attend_displaced(
     assert settings.radius is not None
     radius = settings.reach(settings.radius)
     side = 2 * radius + 2
-    keys = _Samples(memory, memory.keys[slot, memory.rows, memory.columns], offset, radius)
+    keys = _Samples(memory, memory.keys[slot], offset, radius)
     labels = memory.labels[slot].view(memory.height, memory.width, -1)
     values = _Samples(memory, labels, label_offset, radius)
     chunk = max(1, CHUNK_ELEMENTS // (side * side * features.shape[1]))

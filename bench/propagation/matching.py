@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.propagation.memory import Memory
@@ -114,8 +115,7 @@ def _dense_blocks(
     slots: list[int],
     radius: float | None,
 ) -> Iterator[Block]:
-    keys = _take(keys[:, memory.rows, memory.columns], slots)
-    keys = keys.reshape(len(slots), memory.cells, -1)
+    keys = _take(keys, slots).reshape(len(slots), memory.cells, -1)
     cells = torch.arange(memory.cells, device=keys.device)
     chunk = max(1, DENSE_CHUNK_ELEMENTS // (len(slots) * memory.cells))
     for queries in torch.split(cells, chunk):
@@ -134,37 +134,77 @@ def _tile_blocks(
     slots: list[int],
     radius: float,
 ) -> Iterator[Block]:
-    reach, border = settings.reach(radius), memory.border
-    reach = min(reach, border)
-    height, width, device = memory.height, memory.width, keys.device
-    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
-    around = torch.arange(-reach, TILE + reach, device=device)
-    biases: dict[tuple[tuple[bool, ...], ...], Tensor] = {}
+    reach, height, width, device = settings.reach(radius), memory.height, memory.width, keys.device
+    biases: dict[tuple[int, ...], Tensor] = {}
     for top in range(0, height, TILE):
-        bottom = min(top + TILE, height)
-        key_rows = around[: bottom - top + 2 * reach] + top
-        on_rows = (key_rows >= 0) & (key_rows < height)
-        strip = keys[:, border + top - reach :][:, : len(key_rows)]
+        rows = _Span.around(top, TILE, height, reach, settings)
         for left in range(0, width, TILE):
-            right = min(left + TILE, width)
-            key_columns = around[: right - left + 2 * reach] + left
-            on_columns = (key_columns >= 0) & (key_columns < width)
-            window = _take(strip[:, :, border + left - reach :][:, :, : len(key_columns)], slots)
-            inside = (on_rows[:, None] & on_columns).flatten()
+            columns = _Span.around(left, TILE, width, reach, settings)
+            window = _take(keys[:, rows.first : rows.last, columns.first : columns.last], slots)
+            if rows.beyond or columns.beyond:
+                window = F.pad(window, (0, 0, *columns.outside, *rows.outside))
+            y, x = rows.places(device), columns.places(device)
+            on_map = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
             # All tiles in the middle of the map share theirs.
-            place = (tuple(on_rows.tolist()), tuple(on_columns.tolist()))
-            if place not in biases:
-                dy = rows[top:bottom, None] - key_rows
-                dx = columns[left:right, None] - key_columns
+            kind = (*rows.kind, *columns.kind)
+            if kind not in biases:
+                dy = rows.targets(device)[:, None] - y
+                dx = columns.targets(device)[:, None] - x
                 within = _within(settings, dy[:, None, :, None], dx[None, :, None, :], radius)
-                within = within.reshape(-1, inside.shape[0])
-                biases[place] = _bias(
-                    within & inside if settings.outside == "exclude" else within, keys
-                )
-            cells = (key_rows[:, None] * width + key_columns).flatten()
-            cells.masked_fill_(~inside, NOWHERE)
-            queries = (rows[top:bottom, None] * width + columns[left:right]).flatten()
-            yield Block(queries, window.flatten(1, 2), cells, biases[place])
+                biases[kind] = _bias(within.reshape(-1, len(y) * len(x)), keys)
+            cells = (y[:, None] * width + x).masked_fill_(~on_map, NOWHERE).flatten()
+            queries = rows.targets(device)[:, None] * width + columns.targets(device)
+            yield Block(queries.flatten(), window.flatten(1, 2), cells, biases[kind])
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A tile along one axis, and the part of the map that its windows cover.
+
+    Attributes:
+        start: first target.
+        stop: end of the targets.
+        first: first candidate on the map.
+        last: end of the candidates on the map.
+        outside: candidates before and beyond the map, where they count.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    outside: tuple[int, int]
+
+    @classmethod
+    def around(
+        cls, start: int, length: int, size: int, reach: int, settings: PropagationSettings
+    ) -> _Span:
+        stop = min(start + length, size)
+        first, last = max(0, start - reach), min(size, stop + reach)
+        outside = (first - (start - reach), stop + reach - last)
+        counted = outside if settings.outside == "zero" else (0, 0)
+        return cls(start, stop, first, last, counted)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether candidates outside the map count here."""
+        return self.outside != (0, 0)
+
+    @property
+    def kind(self) -> tuple[int, int, int]:
+        """What the offsets from targets to candidates depend on."""
+        first = self.first - self.outside[0]
+        return self.stop - self.start, self.start - first, self.last + self.outside[1] - first
+
+    def targets(self, device: torch.device) -> Tensor:
+        """Places of the targets."""
+        return torch.arange(self.start, self.stop, device=device)
+
+    def places(self, device: torch.device) -> Tensor:
+        """Places of the candidates, those outside the map too."""
+        return torch.arange(
+            self.first - self.outside[0], self.last + self.outside[1], device=device
+        )
 
 
 def _bias(compared: Tensor, like: Tensor) -> Tensor:

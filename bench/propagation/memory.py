@@ -35,8 +35,7 @@ class Memory:
     Slots ``0 .. len(anchors) - 1`` are for the anchors, the others a ring of recent frames.
 
     Attributes:
-        keys: ``(S, h + 2 b, w + 2 b, C)`` features with a zero border of ``b`` cells, where ``b``
-            is the largest offset inside any window.
+        keys: ``(S, h, w, C)`` features.
         labels: ``(S, N, L)`` labels.
         screen: the same features in less precision, where the search uses them; else None.
         frames: number of the frame in each slot; -1 where there is none.
@@ -50,15 +49,10 @@ class Memory:
     ) -> None:
         """Args: ``features`` are those of the first frame, ``channels`` is L."""
         depth, self.height, self.width = features.shape
-        reach = max(settings.reach(settings.radius), settings.reach(settings.radius_first))
-        # Beyond the map's size there are no more candidates, unless those outside count.
-        most = reach if settings.outside == "zero" else max(self.height, self.width) - 1
-        self.border = min(reach, most)
         self.settings = settings
         self.ring = (settings.context - 1) * settings.interval + 1
         slots = len(settings.anchors) + self.ring
-        border = 2 * self.border
-        self.keys = features.new_zeros(slots, self.height + border, self.width + border, depth)
+        self.keys = features.new_zeros(slots, self.height, self.width, depth)
         self.labels = features.new_zeros(slots, self.height * self.width, channels)
         self.screen = Screen(self.keys, features) if pays(settings, features) else None
         self.frames = [-1] * slots
@@ -70,16 +64,6 @@ class Memory:
     def cells(self) -> int:
         """Cells of the grid."""
         return self.height * self.width
-
-    @property
-    def rows(self) -> slice:
-        """Rows of :attr:`keys` that are on the map."""
-        return slice(self.border, self.border + self.height)
-
-    @property
-    def columns(self) -> slice:
-        """Columns of :attr:`keys` that are on the map."""
-        return slice(self.border, self.border + self.width)
 
     def store(self, features: Tensor, labels: Tensor) -> None:
         """Remember the next frame: features ``(C, h, w)``, labels ``(L, h, w)``."""
@@ -102,9 +86,9 @@ class Memory:
         self.recent += 1
 
     def _put(self, slot: int, frame: int, features: Tensor, labels: Tensor) -> None:
-        self.keys[slot, self.rows, self.columns] = features.permute(1, 2, 0)
+        self.keys[slot] = features.permute(1, 2, 0)
         if self.screen is not None:
-            self.screen.put(slot, self.rows, self.columns, features)
+            self.screen.put(slot, features)
         self.labels[slot] = labels.flatten(1).T
         self.frames[slot] = frame
 
@@ -146,9 +130,8 @@ class Memory:
             x, y = columns + flows[frame][0], rows + flows[frame][1]
             inside = (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
             source = (y * self.width + x).masked_fill(~inside, 0).flatten()
-            here = self.keys[slot, self.rows, self.columns].flatten(0, 1)[source]
-            here = here.view(self.height, self.width, -1) * inside[..., None]
-            moved.keys[slot, self.rows, self.columns] = here
+            here = self.keys[slot].flatten(0, 1)[source].view_as(self.keys[slot])
+            moved.keys[slot] = here * inside[..., None]
             moved.labels[slot] = self.labels[slot][source] * inside.flatten()[:, None]
         return moved
 

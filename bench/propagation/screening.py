@@ -48,7 +48,7 @@ class Screen:
 
     Attributes:
         centre: ``(C,)``, subtracted from all features.
-        keys: bfloat16 ``(S, h + 2 b, w + 2 b, C + 3)``, laid out as :attr:`Memory.keys`.
+        keys: bfloat16 ``(S, h, w, C + 3)``, laid out as :attr:`Memory.keys`.
     """
 
     def __init__(self, keys: Tensor, features: Tensor) -> None:
@@ -59,17 +59,17 @@ class Screen:
         self.largest_error = [0.0] * len(keys)
         self.largest_norm = [0.0] * len(keys)
 
-    def put(self, slot: int, rows: slice, columns: slice, features: Tensor) -> None:
+    def put(self, slot: int, features: Tensor) -> None:
         """Remember a frame: features ``(C, h, w)``."""
         centred = features.permute(1, 2, 0) - self.centre
         rounded = centred.bfloat16()
         self.largest_error[slot] = float((centred - rounded.float()).norm(dim=-1).max())
         self.largest_norm[slot] = float(rounded.float().norm(dim=-1).max())
-        self.keys[slot, rows, columns, :-OFFSET_CHANNELS] = rounded
+        self.keys[slot, ..., :-OFFSET_CHANNELS] = rounded
         rest = centred @ self.centre
         for channel in range(-OFFSET_CHANNELS, 0):
             part = rest.bfloat16()
-            self.keys[slot, rows, columns, channel] = part
+            self.keys[slot, ..., channel] = part
             rest = rest - part.float()
 
     def queries(self, features: Tensor, slots: list[int]) -> tuple[Tensor, Tensor]:
@@ -150,11 +150,8 @@ def exact_scores(
     memory: Memory, features: Tensor, query: Tensor, slot: Tensor, cell: Tensor
 ) -> Tensor:
     """float32 scores ``(pairs,)`` of target cells and remembered cells."""
-    row = cell // memory.width + memory.border
-    column = cell % memory.width + memory.border
-    _, height, width, channels = memory.keys.shape
-    index = (slot * height + row) * width + column
-    keys = memory.keys.view(-1, channels)
+    index = slot * memory.cells + cell
+    keys = memory.keys.flatten(0, 2)
     return torch.cat(
         [
             torch.linalg.vecdot(features[some], keys[others])

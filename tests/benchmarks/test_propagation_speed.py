@@ -67,7 +67,7 @@ def dense_step(memory: Memory, query: Tensor, settings: PropagationSettings) -> 
     """The affinity of all pairs, masked, in blocks of 100 target cells: ``(N, L)``."""
     cells = torch.arange(memory.cells)
     y, x = cells // memory.width, cells % memory.width
-    keys = memory.keys[:, memory.rows, memory.columns].reshape(-1, CHANNELS)
+    keys = memory.keys.reshape(-1, CHANNELS)
     labels = memory.labels.flatten(0, 1)
     queries = F.normalize(query, dim=0).flatten(1).T
     assert settings.radius is not None
