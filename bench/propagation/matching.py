@@ -31,6 +31,10 @@ TILE = 6
 Smaller tiles waste fewer products (the window is closer to the disc), larger ones copy fewer
 keys."""
 
+WINDOW_ELEMENTS = 32_000_000
+"""The windows of a tile are cut out of as many remembered frames at once as stay below this many
+elements (128 MB in float32)."""
+
 DENSE_CHUNK_ELEMENTS = 24_000_000
 """Dense blocks have as many target cells as keep their scores below this many elements (96 MB in
 float32), so memory does not depend on the map's size."""
@@ -94,6 +98,14 @@ def _within(settings: PropagationSettings, dy: Tensor, dx: Tensor, radius: float
     if settings.window == "square":
         return torch.maximum(dy.abs(), dx.abs()) <= radius
     return dy * dy + dx * dx < radius * radius
+
+
+def frames_at_once(settings: PropagationSettings, memory: Memory, radius: float | None) -> int:
+    """How many remembered frames to search together, so that memory does not depend on more."""
+    if radius is None:
+        return len(memory.frames)
+    side = TILE + 2 * settings.reach(radius)
+    return max(1, WINDOW_ELEMENTS // (side * side * memory.keys.shape[-1]))
 
 
 def inside_window(

@@ -54,7 +54,9 @@ class Memory:
         slots = len(settings.anchors) + self.ring
         self.keys = features.new_zeros(slots, self.height, self.width, depth)
         self.labels = features.new_zeros(slots, self.height * self.width, channels)
-        self.screen = Screen(self.keys, features) if pays(settings, features) else None
+        self.screen: Screen | None = None
+        if pays(settings, features, slots):
+            self.screen = Screen(self.keys, features)
         self.frames = [-1] * slots
         self.size = size
         self.next = 0

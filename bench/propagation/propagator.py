@@ -16,6 +16,7 @@ from bench.propagation.matching import (
     attend,
     best_candidates,
     copies_by_frame,
+    frames_at_once,
     inside_window,
 )
 from bench.propagation.memory import Affinity, Memory, copy_labels
@@ -126,15 +127,19 @@ class Propagator:
         return self._weigh(score, slot.gather(1, order), cell.gather(1, order), count)
 
     def _groups(self, memory: Memory) -> list[tuple[list[int], float | None]]:
-        """Slots that share a window, with its radius. The first frame is always by itself."""
+        """Slots that share a window, with its radius, no more than are searched together.
+
+        The first frame is always by itself.
+        """
         anchors, recent = memory.anchor_slots(), memory.recent_slots()
         groups: list[tuple[list[int], float | None]] = []
         if anchors and memory.frames[anchors[0]] == 0:
             groups.append(([anchors[0]], self.settings.radius_first))
             anchors = anchors[1:]
-        if anchors or recent:
-            groups.append((anchors + recent, self.settings.radius))
-        return groups
+        radius = self.settings.radius
+        most = frames_at_once(self.settings, memory, radius)
+        slots = anchors + recent
+        return groups + [(slots[i : i + most], radius) for i in range(0, len(slots), most)]
 
     def _weigh(self, score: Tensor, slot: Tensor, cell: Tensor, count: Tensor) -> Affinity:
         """Softmax over the ``top_k`` best, where a candidate may stand for several equal copies.

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 ENOUGH_CHANNELS = 96
 """With fewer channels products are cheap, and screening does not pay."""
 
+MOST_BYTES = 600 << 20
+"""Larger rounded copies of the memory are not kept: ResNet-50 at stride 4 would need 4.9 GB in all
+with one, and needs 3.5 without."""
+
 GROUP = 24
 """Scores are looked through in groups of this many."""
 
@@ -95,17 +99,20 @@ class Screen:
         return torch.cat([rounded, ones], 1), margin
 
 
-def pays(settings: PropagationSettings, features: Tensor) -> bool:
+def pays(settings: PropagationSettings, features: Tensor, slots: int) -> bool:
     """Whether to screen: only where few candidates are kept, of many channels, on a CPU.
 
     Args:
+        settings: what is kept.
         features: ``(C, h, w)``.
+        slots: how many such maps are remembered.
     """
     return (
         settings.selection == "top_k_then_softmax"
         and settings.outside == "exclude"
         and features.shape[0] >= ENOUGH_CHANNELS
         and features.device.type == "cpu"
+        and slots * features.numel() * torch.bfloat16.itemsize <= MOST_BYTES
     )
 
 

@@ -17,6 +17,7 @@ from bench.propagation import (
     PropagationSettings,
     Propagator,
     labels_from_mask,
+    matching,
     resize,
     screening,
 )
@@ -165,6 +166,26 @@ def test_equals_the_plain_implementation(
         found = propagator.step(memory, frame)
     expected = naive_propagation(features, labels, config)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_searching_fewer_frames_at_once_changes_nothing(monkeypatch, rule):
+    fields = {"context": 5, "radius": 3.0, "radius_first": 3.0, "top_k": 4} | RULES[rule]
+    config = PropagationSettings(**fields)
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(5, 7, 8, generator=generator) for _ in range(7)]
+    found = []
+    for most in (32_000_000, 2 * 12 * 12 * 5, 1):
+        monkeypatch.setattr(matching, "WINDOW_ELEMENTS", most)
+        propagator = Propagator(config, tiled=True)
+        labels = torch.rand(2, 7, 8, generator=torch.Generator().manual_seed(1))
+        memory = propagator.begin(features[0], labels, (7, 8))
+        for frame in features[1:]:
+            found_labels = propagator.step(memory, frame)
+        found.append((found_labels, len(propagator._groups(memory))))
+    for labels, groups in found[1:]:
+        torch.testing.assert_close(labels, found[0][0])
+        assert groups > found[0][1]
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])
