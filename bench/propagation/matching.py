@@ -249,13 +249,14 @@ def best_candidates(
         candidates, the rest have score -inf and any slot and cell.
     """
     search = _candidates if memory.screen is None else _screened_candidates
-    found = list(search(settings, memory, features, slots, radius, tiled))
-    # As many columns as the largest block has candidates for.
-    kept = max(best.shape[1] for _, best, _, _ in found)
-    score = features.new_full((memory.cells, kept), -math.inf)
+    # Results go where they stay at once: small pieces kept from every block would lie between the
+    # large ones that come and go, and keep the memory of these from being used again.
+    score = features.new_full((memory.cells, settings.top_k), -math.inf)
     slot = torch.zeros_like(score, dtype=torch.int64)
     cell = torch.zeros_like(slot)
-    for queries, best, best_slots, best_cells in found:
+    for queries, best, best_slots, best_cells in search(
+        settings, memory, features, slots, radius, tiled
+    ):
         score[queries, : best.shape[1]] = best
         slot[queries, : best.shape[1]] = best_slots
         cell[queries, : best.shape[1]] = best_cells

@@ -29,8 +29,8 @@ ENOUGH_CHANNELS = 96
 """With fewer channels products are cheap, and screening does not pay."""
 
 MOST_BYTES = 600 << 20
-"""Larger rounded copies of the memory are not kept: ResNet-50 at stride 4 would need 4.9 GB in all
-with one, and needs 3.5 without."""
+"""Larger rounded copies of the memory are not kept; with one, ResNet-50 at stride 4 would need more
+than 4 GB at 480p."""
 
 GROUP = 24
 """Scores are looked through in groups of this many."""
