@@ -77,6 +77,7 @@ def test_cards_say_what_was_consumed_and_what_is_a_reading(system: str) -> None:
     assert "h of unlabelled video" in card.regime.summary
     assert ("not a reproduction" in card.description) == (system in READINGS)
     assert card.paper
+    assert card.paper_checkpoint == (system not in (*READINGS, "vidcolor"))
 
 
 @pytest.fixture
