@@ -5,6 +5,8 @@ Run with ``pytest tests/benchmarks --benchmark-only``.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -121,3 +123,35 @@ def test_many_objects_cost_almost_nothing(benchmark, features):
     ratio = benchmark.pedantic(one_and_ten, rounds=1, iterations=1)
     benchmark.extra_info["ten objects / one"] = round(ratio, 2)
     assert ratio < 1.25
+
+
+STRIDE_4 = """
+import resource, sys
+import torch
+from bench.propagation import PropagationSettings, Propagator
+
+channels = int(sys.argv[1])
+square = {"window": "square", "radius": 35, "radius_first": 35}
+propagator = Propagator(PropagationSettings(temperature=0.07, early="again", **square))
+features = torch.rand(channels, 120, 214)
+labels = torch.rand(2, 120, 214)
+memory = propagator.begin(features, labels, (480, 854))
+for _ in range(20):
+    memory.store(torch.nn.functional.normalize(torch.rand_like(features), dim=0), labels)
+propagator.step(memory, features)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+"""A step of STT's setting at stride 4, with a full memory, in a process of its own."""
+
+
+@pytest.mark.parametrize("channels", [256, 1024])
+def test_memory_at_stride_4(benchmark, channels):
+    """25,680 cells, first frame and 20 others: less than 4 GB."""
+
+    def peak() -> int:
+        command = [sys.executable, "-c", STRIDE_4, str(channels)]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    found = benchmark.pedantic(peak, rounds=1, iterations=1)
+    benchmark.extra_info["peak, GB"] = round(found / 1e9, 2)
+    assert found < 4e9
