@@ -6,7 +6,8 @@ light and look-alikes. Masks are exact by construction. It is for trying methods
 any machine and for probing one domain factor at a time; it does not replace real video.
 
 :mod:`photos` cuts out, :mod:`script` decides who moves how, :mod:`scene` renders,
-:mod:`factors` degrades.
+:mod:`factors` degrades. :mod:`stills` and :mod:`clips` are two domains made of the same, whose
+gap is known.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from bench.errors import BenchError, ConfigError
 from bench.registry import register_dataset
 from bench.video import RGB, Mask, ObjectInfo, Video
 from datasets._files import choose_split, refuse_unknown, unknown_sequence
+from datasets.synthetic.clips import SyntheticClips as SyntheticClips
 from datasets.synthetic.factors import Factors, degrade
 from datasets.synthetic.photos import photo, photo_path
 from datasets.synthetic.scene import Scene
 from datasets.synthetic.script import CAST, LEVELS, VERSION, Plan, build, plan
+from datasets.synthetic.stills import SyntheticStills as SyntheticStills
 
 DIFFICULTIES = ("mixed", *LEVELS)
 
