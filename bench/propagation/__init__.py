@@ -6,13 +6,14 @@ Correspondence as a Contrastive Random Walk, NeurIPS 2020, appendix "label propa
 
 The affinity of a cell does not depend on labels, so any number of label channels costs one search.
 In reading order: ``settings`` (what differs), ``memory`` (what is remembered), ``matching`` (the
-search), ``distant`` (the search in two steps), ``propagator`` (the recursion), ``labels`` (masks to
-the grid and back).
+search), ``distant`` (the search in two steps), ``regions`` (labels kept inside boxes),
+``propagator`` (the recursion), ``labels`` (masks to the grid and back).
 """
 
 from bench.propagation.labels import labels_from_channels, labels_from_mask, resize, stretch
 from bench.propagation.memory import Affinity, Memory, copy_labels
 from bench.propagation.propagator import Propagator
+from bench.propagation.regions import Regions
 from bench.propagation.settings import PropagationSettings
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Memory",
     "PropagationSettings",
     "Propagator",
+    "Regions",
     "copy_labels",
     "labels_from_channels",
     "labels_from_mask",

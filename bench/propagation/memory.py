@@ -1,12 +1,18 @@
-"""What is remembered of a video: features and labels of the frames that labels are copied from."""
+"""What is remembered of a video: features and labels of the frames that labels are copied from.
+
+Objects may enter in mid-video. Those that enter together form a *group*, whose labels know the
+frames since it entered and nothing before, as if the video began there: what older frames show at
+the group's cells is not background, but unknown. Groups share the features of all frames.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.propagation.labels import resize, stretch
@@ -29,10 +35,28 @@ class Affinity:
     weight: Tensor
 
 
+@dataclass(frozen=True)
+class Group:
+    """Objects that entered together, and which frames they know.
+
+    Attributes:
+        start: number of the frame in which they entered.
+        channels: their labels, background first.
+        anchor: the first of their slots for anchors.
+        first_recent: number of the first frame that can be a recent one.
+    """
+
+    start: int
+    channels: slice
+    anchor: int
+    first_recent: int
+
+
 class Memory:
     """Features and labels of remembered frames. Its size never grows with the video.
 
-    Slots ``0 .. len(anchors) - 1`` are for the anchors, the others a ring of recent frames.
+    Slots ``0 .. len(anchors) - 1`` are for the anchors, the next ones a ring of recent frames. Each
+    group of objects that enters later adds slots for its own anchors, and label channels.
 
     Attributes:
         keys: ``(S, h, w, C)`` features.
@@ -41,7 +65,9 @@ class Memory:
         frames: number of the frame in each slot; -1 where there is none.
         size: (H, W) of the masks.
         next: number of the next frame.
-        recent: how many frames were stored as recent ones.
+        groups: of objects, in the order in which they entered.
+        users: by slot, what tells slots apart that not the same groups compare with; None where
+            there is one group.
     """
 
     def __init__(
@@ -60,53 +86,136 @@ class Memory:
         self.frames = [-1] * slots
         self.size = size
         self.next = 0
-        self.recent = 0
+        self.groups = [self._group(0, slice(0, channels), 0)]
+        self.users: list[tuple[bool, ...]] | None = None
+
+    def _group(self, start: int, channels: slice, anchor: int) -> Group:
+        # A first frame that stays for good is not also a recent one.
+        return Group(start, channels, anchor, start + (0 in self.settings.anchors))
 
     @property
     def cells(self) -> int:
         """Cells of the grid."""
         return self.height * self.width
 
+    @property
+    def recent(self) -> int:
+        """How many frames were stored as recent ones."""
+        return self.next - self.groups[0].first_recent
+
+    # ------------------------------------------------------------------ storing
+
     def store(self, features: Tensor, labels: Tensor) -> None:
         """Remember the next frame: features ``(C, h, w)``, labels ``(L, h, w)``."""
         anchors = self.settings.anchors
-        if self.next in anchors:
-            self._put(anchors.index(self.next), self.next, features, labels)
-        if self.next > 0 or 0 not in anchors:
-            self._store_recent(features, labels)
+        for group in self.groups:
+            if self.next - group.start in anchors:
+                slot = group.anchor + anchors.index(self.next - group.start)
+                self._put(slot, self.next, features, labels)
+        if self.next >= self.groups[0].first_recent:
+            self._put(self._ring_slot(self.next), self.next, features, labels)
         self.next += 1
 
     def store_prediction_of_first(self, features: Tensor, labels: Tensor) -> None:
-        """Remember the first frame once more, as a recent one."""
-        self.next = 0
-        self._store_recent(features, labels)
-        self.next = 1
+        """Remember the first frame of the latest group once more, as a recent one.
 
-    def _store_recent(self, features: Tensor, labels: Tensor) -> None:
-        slot = len(self.settings.anchors) + self.next % self.ring
-        self._put(slot, self.next, features, labels)
-        self.recent += 1
+        Args:
+            features: ``(C, h, w)`` of that frame.
+            labels: ``(L, h, w)`` of that group.
+        """
+        group = self.groups[-1]
+        slot = self._ring_slot(group.start)
+        self._put_features(slot, group.start, features)
+        self.labels[slot, :, group.channels] = labels.flatten(1).T
+        self.groups[-1] = replace(group, first_recent=group.start)
+
+    def add(self, labels: Tensor) -> None:
+        """Take up a group of objects in the frame stored last.
+
+        Args:
+            labels: ``(L', h, w)``, the group's own background first.
+        """
+        frame, slots, known = self.next - 1, len(self.frames), self.labels.shape[2]
+        features = self.latest()
+        group = self._group(frame, slice(known, known + len(labels)), slots)
+        added = len(self.settings.anchors)
+        if added:
+            self.keys = torch.cat([self.keys, torch.zeros_like(self.keys[:added])])
+            self.frames += [-1] * added
+            if self.screen is not None:
+                self.screen.grow(added)
+        self.labels = F.pad(self.labels, (0, len(labels), 0, 0, 0, added))
+        if 0 in self.settings.anchors:
+            self._put_features(group.anchor, frame, features)
+        for slot, stored in enumerate(self.frames):
+            if stored == frame:
+                self.labels[slot, :, group.channels] = labels.flatten(1).T
+        self.groups.append(group)
+
+    def latest(self) -> Tensor:
+        """Features ``(C, h, w)`` of the frame stored last."""
+        return self.keys[self.frames.index(self.next - 1)].permute(2, 0, 1)
+
+    def _ring_slot(self, frame: int) -> int:
+        return len(self.settings.anchors) + frame % self.ring
 
     def _put(self, slot: int, frame: int, features: Tensor, labels: Tensor) -> None:
+        self._put_features(slot, frame, features)
+        self.labels[slot] = labels.flatten(1).T
+
+    def _put_features(self, slot: int, frame: int, features: Tensor) -> None:
         self.keys[slot] = features.permute(1, 2, 0)
         if self.screen is not None:
             self.screen.put(slot, features)
-        self.labels[slot] = labels.flatten(1).T
         self.frames[slot] = frame
+
+    # ------------------------------------------------------------------ what is compared with
+
+    def views(self) -> list[Memory]:
+        """What each group knows, as a memory of this group alone that shares the features."""
+        if len(self.groups) == 1:
+            return [self]
+        views = []
+        for group in self.groups:
+            view = copy.copy(self)
+            view.labels = self.labels[..., group.channels]
+            view.groups = [replace(group, channels=slice(0, view.labels.shape[2]))]
+            views.append(view)
+        used = [{*view.anchor_slots(), *view.recent_slots()} for view in views]
+        users = [tuple(slot in slots for slots in used) for slot in range(len(self.frames))]
+        for view in views:
+            view.users = users
+        return views
+
+    def alike(self, slots: list[int]) -> list[list[int]]:
+        """Slots in parts, each of which is compared with by the same groups, all or none of it."""
+        if self.users is None:
+            return [slots] if slots else []
+        parts: dict[tuple[bool, ...], list[int]] = {}
+        for slot in slots:
+            parts.setdefault(self.users[slot], []).append(slot)
+        return list(parts.values())
+
+    def first_slot(self) -> int | None:
+        """Slot of the first frame, where it stays for good."""
+        return self.groups[0].anchor if 0 in self.settings.anchors else None
 
     def anchor_slots(self) -> list[int]:
         """Slots of the anchors that are there."""
-        return [slot for slot in range(len(self.settings.anchors)) if self.frames[slot] >= 0]
+        first = self.groups[0].anchor
+        slots = range(first, first + len(self.settings.anchors))
+        return [slot for slot in slots if self.frames[slot] >= 0]
 
     def recent_slots(self) -> list[int]:
         """Slots of the recent frames to compare with, without those of later anchors."""
-        count = len(self.settings.anchors)
+        count, group = len(self.settings.anchors), self.groups[0]
         wanted = {self.next - 1 - i * self.settings.interval for i in range(self.settings.context)}
-        later_anchors = {frame for frame in self.settings.anchors if frame > 0}
+        later_anchors = {group.start + age for age in self.settings.anchors if age > 0}
         return [
             slot
-            for slot in range(count, len(self.frames))
-            if self.frames[slot] >= 0 and self.frames[slot] in wanted - later_anchors
+            for slot in range(count, count + self.ring)
+            if self.frames[slot] >= group.first_recent
+            and self.frames[slot] in wanted - later_anchors
         ]
 
     def copies_of_first(self) -> int:
@@ -139,12 +248,30 @@ class Memory:
 
     def referenced(self) -> list[int]:
         """Numbers of the frames that the next frame is compared with."""
-        return sorted({self.frames[slot] for slot in self.anchor_slots() + self.recent_slots()})
+        slots = [
+            slot for view in self.views() for slot in view.anchor_slots() + view.recent_slots()
+        ]
+        return sorted({self.frames[slot] for slot in slots})
+
+    # ------------------------------------------------------------------ back to the frame
 
     def to_frame(self, labels: Tensor) -> Tensor:
-        """Scores ``(L, H, W)`` of labels ``(L, h, w)``, as the settings say."""
+        """Labels ``(L, H, W)`` of labels ``(L, h, w)``, as the settings say."""
         scores = resize(labels, self.size, self.settings.label_up)
         return stretch(scores) if self.settings.min_max == "output" else scores
+
+    def scores(self, labels: Tensor) -> Tensor:
+        """Scores ``(1 + objects, H, W)`` of labels ``(L, h, w)``.
+
+        Where there are several groups, an object's score is by how much it exceeds its own group's
+        background, and the background's is 0.
+        """
+        maps = self.to_frame(labels)
+        if len(self.groups) == 1:
+            return maps
+        of_groups = [maps[group.channels] for group in self.groups]
+        margins = [each[1:] - each[:1] for each in of_groups]
+        return torch.cat([torch.zeros_like(maps[:1]), *margins])
 
 
 def copy_labels(affinity: Affinity, labels: Tensor) -> Tensor:

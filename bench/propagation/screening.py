@@ -63,6 +63,12 @@ class Screen:
         self.largest_error = [0.0] * len(keys)
         self.largest_norm = [0.0] * len(keys)
 
+    def grow(self, slots: int) -> None:
+        """Make room for more frames."""
+        self.keys = torch.cat([self.keys, torch.zeros_like(self.keys[:slots])])
+        self.largest_error += [0.0] * slots
+        self.largest_norm += [0.0] * slots
+
     def put(self, slot: int, features: Tensor) -> None:
         """Remember a frame: features ``(C, h, w)``."""
         centred = features.permute(1, 2, 0) - self.centre
@@ -131,7 +137,7 @@ def survivors(scores: Tensor, margin: Tensor, top_k: int) -> tuple[Tensor, Tenso
         int64 target cells, ascending, and candidates, each ``(pairs,)``.
     """
     groups = scores.shape[1] // GROUP
-    grouped = scores[:, : groups * GROUP].view(-1, GROUP, groups)
+    grouped = scores[:, : groups * GROUP].view(len(scores), GROUP, groups)
     # What is left over is a group each.
     rest = scores[:, groups * GROUP :]
     maxima = torch.cat([grouped.amax(1), rest], 1).float()

@@ -81,6 +81,17 @@ _STT = Layout(
     unused=("backbone_t.", "iteration"),
 )
 
+_STT_TEACHER = Layout(
+    renames=(
+        (r"^backbone_t\.", ""),
+        (r"^encoder_q\.", ""),
+        *_STT.renames[1:],
+    ),
+    # The student and the number of training steps; the momentum encoder and queue of contrastive
+    # training (MoCo); classifiers and projection heads.
+    unused=("backbone.", "iteration", "encoder_k.", "queue", "encoder_q.fc.", "fc."),
+)
+
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         "corrflow": _STRIDE_4,
@@ -112,6 +123,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             # The projection head of training, and the classifier.
             unused=("fast_net.emb_q.", "fast_net.backbone.fc."),
         ),
+        "stt_teacher": _STT_TEACHER,
         "stt_resnet18_d8": _STT,
         "stt_resnet18_d4": _STT,
         "stt_resnet50_d8": _STT,
@@ -119,6 +131,9 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     }
 )
 """The released files by system. VidColor, RPM-Net and TWIAA have released none.
+
+``stt_teacher`` is the network that STT's second step learns from: in its released file beside the
+student, or by itself under torchvision's names, also inside a file of contrastive training.
 
 Stages after an encoder's last one are part of the CRW, CycleTime and STT files too;
 :func:`load_encoder` leaves them out, :func:`load_official` does not.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from bench.dataset import Dataset
 from bench.errors import MethodError
 from bench.method import (
+    AddsObjects,
     Context,
     FromCheckpoint,
     LabelRegime,
@@ -147,7 +149,7 @@ class VideoState:
     extra: Any = None
 
 
-class Correspondence(Method, FromCheckpoint, Trainable):
+class Correspondence(Method, AddsObjects, FromCheckpoint, Trainable):
     """Encodes every frame once and copies labels from remembered frames."""
 
     Settings = CorrespondenceSettings
@@ -247,31 +249,38 @@ class Correspondence(Method, FromCheckpoint, Trainable):
 
     def features(self, image: RGB) -> Tensor:
         """Features ``(C, h, w)`` of a frame."""
+        features: Tensor = self.encoder(self.prepared(image))
+        return features[0]
+
+    def prepared(self, image: RGB) -> Tensor:
+        """A frame as the encoder sees it, ``(1, C, H, W)``."""
         size = short_side_size((image.shape[0], image.shape[1]), self.settings.short_side)
         if size != image.shape[:2]:
             import cv2
 
-            image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+            small = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+            image = np.asarray(small, np.uint8)
         prepared = prepare(image, self.settings.preparation, self.settings.policy)
-        batch = prepared[None].to(self.context.device, memory_format=torch.channels_last)
-        features: Tensor = self.encoder(batch)
-        return features[0]
+        return prepared[None].to(self.context.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def begin(self, frame: Frame, mask: Mask) -> VideoState:
         """Remember the first frame and its mask; see :meth:`bench.method.Method.begin`."""
         features = self.features(frame.image)
-        resized = self.settings.policy.resize_mask(mask)
-        labels = labels_from_mask(
-            resized,
+        height, width = mask.shape
+        labels = self.labels(mask, (features.shape[1], features.shape[2]))
+        size = self.settings.policy.working_size(height, width)
+        return VideoState(self.propagator.begin(features, labels, size), (height, width))
+
+    def labels(self, mask: Mask, grid: tuple[int, int]) -> Tensor:
+        """Labels ``(1 + objects, h, w)`` of a mask on the feature grid, background first."""
+        return labels_from_mask(
+            self.settings.policy.resize_mask(mask),
             object_ids(mask),
-            (features.shape[1], features.shape[2]),
+            grid,
             self.context.device,
             self.settings.propagation.label_down,
         )
-        size = (resized.shape[0], resized.shape[1])
-        memory = self.propagator.begin(features, labels, size)
-        return VideoState(memory, (mask.shape[0], mask.shape[1]))
 
     @torch.inference_mode()
     def step(self, state: VideoState, frame: Frame) -> tuple[VideoState, Tensor]:
@@ -280,13 +289,20 @@ class Correspondence(Method, FromCheckpoint, Trainable):
         labels = self.propagator.step(state.memory, features, self.flows(state, frame))
         return state, self.restored(state, labels)
 
+    @torch.inference_mode()
+    def add_objects(self, state: VideoState, frame: Frame, mask: Mask) -> VideoState:
+        """Propagate new objects from this frame on; see :meth:`Propagator.add`."""
+        memory = state.memory
+        self.propagator.add(memory, self.labels(mask, (memory.height, memory.width)))
+        return state
+
     def flows(self, state: VideoState, frame: Frame) -> Mapping[int, Tensor] | None:
         """Motion by remembered frame, for systems that align (:meth:`Memory.aligned`)."""
         return None
 
     def restored(self, state: VideoState, labels: Tensor) -> Tensor:
         """Labels ``(L, h, w)`` as scores at the frame's size."""
-        return self.settings.policy.restore_scores(state.memory.to_frame(labels), *state.size)
+        return self.settings.policy.restore_scores(state.memory.scores(labels), *state.size)
 
 
 def require(path: Path | None, what: str, setting: str) -> Path:

@@ -1,24 +1,28 @@
 """RPM-Net: labels copied from the previous frame at places that deformable sampling proposes.
 
 Source: Kim et al., RPM-Net, WACV 2020. No code is public and the text leaves most open, so this is
-a reading, not a reproduction. The paper's online update on the first frame is not part of it.
+a reading, not a reproduction. The paper's update on the first frame is
+:mod:`methods.correspondence.online`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench.method import Context, MethodSettings
+from bench.method import Context, MethodSettings, ProtocolRecord
 from bench.registry import register_method
 from bench.training import load_strictly, read_header, read_weights, regime_from
-from bench.video import Frame, Mask
+from bench.video import Frame, Mask, object_ids
 from methods.correspondence.deformable import DeformableSampler, copy_sampled
 from methods.correspondence.method import Correspondence, CorrespondenceSettings, VideoState
+from methods.correspondence.online import FirstFrame, Networks, OnlineSettings, updated
 from methods.correspondence.systems import READING, make_card
 from methods.correspondence.training import training_settings
 
@@ -46,9 +50,33 @@ class RPMNetSettings(CorrespondenceSettings):
     Attributes:
         sampling: of the places to copy from; None propagates as other systems do, to compare
             objectives under one propagation.
+        online: update of the networks on each video's first frame; None for none. It takes a
+            second copy of the networks and a few training steps per video.
     """
 
     sampling: SamplingSettings | None = None
+    online: OnlineSettings | None = None
+
+    @model_validator(mode="after")
+    def _updatable(self) -> RPMNetSettings:
+        if self.online is not None and self.sampling is None:
+            raise ValueError("online needs sampling: what is updated are networks that sample")
+        return self
+
+
+@dataclass
+class Previous:
+    """The previous frame of a video.
+
+    Attributes:
+        features: ``(1, C, h, w)``.
+        labels: ``(1, L, h, w)``.
+        networks: that follow this video.
+    """
+
+    features: Tensor
+    labels: Tensor
+    networks: Networks
 
 
 @register_method("rpmnet")
@@ -80,6 +108,27 @@ class RPMNet(Correspondence):
     def _build_sampler(self, sampling: SamplingSettings) -> DeformableSampler:
         return DeformableSampler(self.encoder.channels, sampling.samples, sampling.dilation)
 
+    def protocol(self) -> ProtocolRecord:
+        """With the sampler, what is copied from, and whether the networks are updated."""
+        sampling, online = self.settings.sampling, self.settings.online
+        record = super().protocol()
+        if sampling is None:
+            return record
+        return ProtocolRecord(
+            resolution=record.resolution,
+            stride=record.stride,
+            memory="1",
+            radius=sampling.dilation * (sampling.samples - 1) / 2,
+            temperature=1 / sampling.scale,
+            label_resize=record.label_resize,
+            extra={
+                "window": "deformable",
+                "selection": "softmax",
+                "labels": "soft",
+                "online update": "no" if online is None else f"{online.steps} steps",
+            },
+        )
+
     def load(self, path: Path) -> None:
         """Load our weights, the sampler's where it is used, strictly."""
         tensors = read_weights(path)
@@ -96,24 +145,50 @@ class RPMNet(Correspondence):
         header = read_header(path) if path.suffix == ".safetensors" else {}
         self.trained_on = regime_from(header)
 
-    @torch.inference_mode()
     def begin(self, frame: Frame, mask: Mask) -> VideoState:
-        """As all systems; the previous frame is kept besides."""
+        """As all systems; the previous frame is kept besides, and so are networks of the video."""
         state = super().begin(frame, mask)
-        memory = state.memory
-        labels = memory.labels[0].T.reshape(1, -1, memory.height, memory.width)
-        state.extra = (self.features(frame.image)[None], labels)
+        networks = self._networks(frame, mask)
+        if networks is not None:
+            with torch.inference_mode():
+                features = networks.encoder(self.prepared(frame.image))
+                labels = self.labels(mask, (features.shape[2], features.shape[3]))
+            state.extra = Previous(features, labels[None], networks)
         return state
+
+    def _networks(self, frame: Frame, mask: Mask) -> Networks | None:
+        """The networks that follow a video; None where it is propagated as by other systems."""
+        sampling, online = self.settings.sampling, self.settings.online
+        if self.sampler is None or sampling is None:
+            return None
+        networks = Networks(self.encoder, self.sampler, sampling.scale)
+        if online is None:
+            return networks
+        number = np.zeros(256, np.uint8)
+        number[list(object_ids(mask))] = range(1, 1 + len(object_ids(mask)))
+        first = FirstFrame(frame.image, number[mask], self.prepared, self.settings.policy)
+        return updated(networks, first, online, self.context.seed)
 
     @torch.inference_mode()
     def step(self, state: VideoState, frame: Frame) -> tuple[VideoState, Tensor]:
         """Copy from the previous frame's samples."""
-        if self.sampler is None or self.settings.sampling is None:
+        previous = state.extra
+        if previous is None:
             return super().step(state, frame)
-        features = self.features(frame.image)[None]
-        reference, labels = state.extra
-        grid, affinity = self.sampler(features, reference)
-        weights = F.softmax(self.settings.sampling.scale * affinity, 1)
-        copied = copy_sampled(weights, grid, labels)
-        state.extra = (features, copied)
+        networks: Networks = previous.networks
+        features = networks.encoder(self.prepared(frame.image))
+        grid, affinity = networks.sampler(features, previous.features)
+        weights = F.softmax(networks.scale * affinity, 1)
+        copied = copy_sampled(weights, grid, previous.labels)
+        state.extra = Previous(features, copied, networks)
         return state, self.restored(state, copied[0])
+
+    @torch.inference_mode()
+    def add_objects(self, state: VideoState, frame: Frame, mask: Mask) -> VideoState:
+        """As all systems. The networks do not learn the frames in which objects enter later."""
+        state = super().add_objects(state, frame, mask)
+        if state.extra is not None:
+            labels = state.extra.labels
+            new = self.labels(mask, (labels.shape[2], labels.shape[3]))
+            state.extra.labels = torch.cat([labels, new[None]], 1)
+        return state

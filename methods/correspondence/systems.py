@@ -1,8 +1,7 @@
 """The systems by name: what each is, and what its published weights consumed.
 
 Hours and datasets of video are those that the papers state. Where a system differs from the rest
-at test time in more than settings, it has a module of its own (``mamp``,
-``rpmnet``).
+at test time in more than settings, it has a module of its own (``uvc``, ``mamp``, ``rpmnet``).
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from bench.method import LabelRegime, MethodCard
 from bench.registry import register_method
 from methods.correspondence.method import Correspondence
-from methods.correspondence.training import UVCTraining, training_settings
+from methods.correspondence.training import training_settings
 
 READING = "A reading of the text, not a reproduction: no code is public."
 
@@ -80,21 +79,6 @@ class CycleTime(Correspondence):
         "Wang, Jabri, Efros: Learning Correspondence from the Cycle-consistency of Time. CVPR 2019",
         344,
         "VLOG",
-    )
-
-
-@register_method("uvc")
-class UVC(Correspondence):
-    """Localises a region, then copies its colours."""
-
-    TrainingSettings = UVCTraining
-    card = make_card(
-        "uvc",
-        "UVC",
-        "Joint-task: a region is localised in the other frame and its colours are copied there.",
-        "Li et al.: Joint-task Self-supervised Learning for Temporal Correspondence. NeurIPS 2019",
-        833,
-        "Kinetics",
     )
 
 

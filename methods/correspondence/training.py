@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from bench.dataset import Dataset, VideoDataset
 from bench.errors import ConfigError
 from bench.method import LabelRegime, MethodSettings
-from bench.training import TrainingRequest, TrainingTask
+from bench.training import TrainingRequest, TrainingTask, read_header, regime_from
 from bench.video import Video
 from methods.correspondence.checkpoint import load_encoder
 from methods.correspondence.encoder import Encoder, EncoderSettings
@@ -159,6 +160,28 @@ def all_videos(datasets: Sequence[Dataset]) -> list[Video]:
     return videos
 
 
+def pretraining(start: Path | None, teacher: Path | None) -> tuple[str, ...]:
+    """What a training builds on: weights that it starts from, and those of a teacher.
+
+    Args:
+        start: a weights file, or None.
+        teacher: the same.
+
+    Returns:
+        A phrase for each, from what is recorded with the weights.
+    """
+    return tuple(
+        f"{role}: {_consumed(path)}"
+        for role, path in (("start", start), ("teacher", teacher))
+        if path is not None
+    )
+
+
+def _consumed(path: Path) -> str:
+    regime = regime_from(read_header(path)) if path.suffix == ".safetensors" else None
+    return f"{path.name}, of unknown origin" if regime is None else regime.summary
+
+
 def training_task(
     system: str,
     build: Callable[[Callable[[EncoderSettings], EncoderSettings]], AnyEncoder],
@@ -226,6 +249,7 @@ def training_task(
         regime=LabelRegime(
             videos=len(train),
             video_hours=round(frames / FRAME_RATE / 3600, 4),
+            pretraining=pretraining(request.start, getattr(objective, "teacher", None)),
             note=f"{' and '.join(request.data)}, without labels",
         ),
     )

@@ -84,6 +84,45 @@ def augment(frames: list[RGB], random: np.random.Generator, settings: RPMNetSett
     }
 
 
+def sampled_affinity(
+    encoder: nn.Module, sampler: DeformableSampler, scale: float, images: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where the second frames of pairs look in the first ones, and how much they copy from there.
+
+    Args:
+        encoder: of frames.
+        sampler: of its features.
+        scale: multiplies the dot products.
+        images: pairs, reference before target, ``(B, 2, 3, H, W)``.
+
+    Returns:
+        The grid ``(B, h, w, N, 2)``, and weights that sum to 1 over N, ``(B, N, h, w)``.
+    """
+    maps: Tensor = encoder(images.flatten(0, 1))
+    reference, target = torch.unflatten(maps, 0, images.shape[:2]).unbind(1)
+    grid, affinity = sampler(target, reference)
+    return grid, F.softmax(scale * affinity, 1)
+
+
+def class_loss(grid: Tensor, weights: Tensor, ids: Tensor, count: int) -> Tensor:
+    """Minus the logarithm of the copied probability of the true classes.
+
+    Args:
+        grid: see :func:`sampled_affinity`.
+        weights: see there.
+        ids: classes of pairs, reference before target, int64 ``(B, 2, H, W)``.
+        count: how many classes there are.
+
+    Returns:
+        Means by pair, ``(B,)``.
+    """
+    source, true = ids.unbind(1)
+    # A cell holds the share that each class has of its pixels.
+    values = F.interpolate(one_hot(source, count), grid.shape[1:3], mode="area")
+    copied = copy_sampled(weights, grid, values)
+    return likelihood_loss(upsample(copied, (true.shape[1], true.shape[2])), true)
+
+
 class RPMNetObjective(nn.Module):
     """Cross-entropy of the second frame's colour classes, copied from the first frame's.
 
@@ -100,17 +139,8 @@ class RPMNetObjective(nn.Module):
 
     def colour_loss(self, batch: Sample) -> Tensor:
         """Minus the logarithm of the true classes' copied probability, mean by pair, ``(B,)``."""
-        images = batch["images"]
-        maps: Tensor = self.encoder(images.flatten(0, 1))
-        reference, target = torch.unflatten(maps, 0, images.shape[:2]).unbind(1)
-        source, true = batch["colours"].unbind(1)
-        # A cell holds the share that each class has of its pixels.
-        classes = one_hot(source, len(self.settings.centroids))
-        values = F.interpolate(classes, reference.shape[2:], mode="area")
-        grid, affinity = self.sampler(target, reference)
-        weights = F.softmax(self.settings.scale * affinity, 1)
-        copied = copy_sampled(weights, grid, values)
-        return likelihood_loss(upsample(copied, (true.shape[1], true.shape[2])), true)
+        found = sampled_affinity(self.encoder, self.sampler, self.settings.scale, batch["images"])
+        return class_loss(*found, batch["colours"], len(self.settings.centroids))
 
     def forward(self, batch: Sample) -> dict[str, Tensor]:
         """The loss.

@@ -7,17 +7,19 @@ gives the weights to start from and the frozen teacher.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from bench.method import MethodSettings
 from bench.video import RGB
-from methods.correspondence.encoder import Encoder, EncoderSettings
+from methods.correspondence.checkpoint import load_encoder
+from methods.correspondence.encoder import ENCODERS, Encoder, EncoderSettings
 from methods.correspondence.inputs import rgb_imagenet
 from methods.correspondence.pretext.clips import Sample, place, resized_crop
 from methods.correspondence.pretext.colours import lab_targets
@@ -55,6 +57,11 @@ class STTSettings(MethodSettings):
         local_weight: of the local correlation distillation.
         local_quantile: the share of cells that it leaves out.
         global_weight: of the global correlation distillation.
+        teacher: weights of the global distillation's teacher: a ResNet's as torchvision names
+            them, those of a contrastive training (MoCo), the authors' released file of STT, which
+            holds its teacher, or ours with four stages. None leaves this distillation out.
+        teacher_encoder: its encoder, a name in
+            :data:`methods.correspondence.encoder.ENCODERS`; None takes the student's.
         teacher_temperature: divides the teacher's dot products; features are not normalised.
         batch_size: pairs per step; the authors use four GPUs with so many each.
         learning_rate: of Adam.
@@ -73,10 +80,19 @@ class STTSettings(MethodSettings):
     local_weight: float = Field(default=1000.0, ge=0)
     local_quantile: float = Field(default=0.7, ge=0, le=1)
     global_weight: float = Field(default=50.0, ge=0)
+    teacher: Path | None = None
+    teacher_encoder: str | None = None
     teacher_temperature: float = Field(default=0.07, gt=0)
     batch_size: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=5e-5, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+
+    @field_validator("teacher_encoder")
+    @classmethod
+    def _known_encoder(cls, value: str | None) -> str | None:
+        if value is not None and value not in ENCODERS:
+            raise ValueError(f"{value!r}: expected one of {', '.join(ENCODERS)}")
+        return value
 
     @model_validator(mode="after")
     def _has_matching_windows(self) -> STTSettings:
@@ -96,7 +112,27 @@ def student_layout(settings: EncoderSettings) -> EncoderSettings:
 
 def teacher_layout(settings: EncoderSettings) -> EncoderSettings:
     """The teacher's layout: an ordinary ResNet with pooling, of stride 32."""
-    return settings.model_copy(update={"strides": (1, 2, 2, 2), "pool": "max", "last_stage": 4})
+    return settings.model_copy(
+        update={"strides": (1, 2, 2, 2), "pool": "max", "last_stage": 4, "projection": None}
+    )
+
+
+def load_teacher(student: Encoder, settings: STTSettings) -> Encoder | None:
+    """The teacher that the settings name, or None.
+
+    Args:
+        student: gives the teacher's blocks and widths where the settings name no encoder.
+        settings: of the training.
+
+    Raises:
+        MethodError: a file that is missing, or holds other tensors than the teacher's.
+    """
+    if settings.teacher is None:
+        return None
+    named = settings.teacher_encoder
+    teacher = Encoder(teacher_layout(student.settings if named is None else ENCODERS[named]))
+    load_encoder(teacher, settings.teacher, "stt_teacher")
+    return teacher
 
 
 def augment(frames: list[RGB], random: np.random.Generator, settings: STTSettings) -> Sample:
@@ -143,7 +179,11 @@ class STTObjective(nn.Module):
         encoder: with four stages, see :func:`student_layout`; sees Lab with a hidden channel.
         settings: of the training.
         teacher: with as many cells in its last stage, see :func:`teacher_layout`; sees RGB. It
-            is kept as it is. None leaves out the global distillation.
+            is kept as it is. None takes the one that the settings name; where they name none,
+            there is no global distillation.
+
+    Raises:
+        MethodError: the named teacher's weights do not fit.
     """
 
     def __init__(
@@ -152,6 +192,7 @@ class STTObjective(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.settings = settings
+        teacher = teacher or load_teacher(encoder, settings)
         self.teacher = None if teacher is None else teacher.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> STTObjective:

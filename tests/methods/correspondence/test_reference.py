@@ -39,18 +39,22 @@ def released_file(system: str, weights: dict[str, Tensor]) -> dict[str, Any]:
     return {"state_dict": weights}
 
 
-CASES: dict[str, tuple[str, str, str, list[str]]] = {
-    # case: system, file, keys, settings
-    "crw one": ("crw", "propagate_one", "keys", []),
-    "crw two": ("crw", "propagate_two", "keys", []),
-    "dul": ("dul", "propagate_one", "keys", []),
-    "stt": ("stt", "propagate_one_res18_d8", "keys_res18_d8", []),
-    "uvc": ("uvc", "propagate_one_soft", "keys_full_checkpoint", ["resize_to=256"]),
-    "cycletime": ("cycletime", "propagate_one", "keys_full_checkpoint", ["resize_to=320"]),
-    "corrflow": ("corrflow", "propagate_one_soft", "keys", []),
-    "mast": ("mast", "propagate_one_soft", "keys", []),
-    "mast, two steps": ("mast", "propagate_onelong_soft_ac1", "keys", []),
-    "mamp": ("mamp", "propagate_one_soft", "keys", ["flow=precomputed"]),
+FEW = 4
+"""Frames after which nothing new happens where the memory is the first frame and recent ones: the
+third is copied from the first and from a prediction, and no memory here is full after seven."""
+
+CASES: dict[str, tuple[str, str, str, list[str], int]] = {
+    # case: system, file, keys, settings, frames
+    "crw one": ("crw", "propagate_one", "keys", [], FEW),
+    "crw two": ("crw", "propagate_two", "keys", [], FEW),
+    "dul": ("dul", "propagate_one", "keys", [], FEW),
+    "stt": ("stt", "propagate_one_res18_d8", "keys_res18_d8", [], FEW),
+    "uvc": ("uvc", "propagate_one_soft", "keys_full_checkpoint", ["resize_to=256"], FEW),
+    "cycletime": ("cycletime", "propagate_one", "keys_full_checkpoint", ["resize_to=320"], FEW),
+    "corrflow": ("corrflow", "propagate_one_soft", "keys", [], FEW),
+    # Both frames for good, 0 and 5, are among the references; up to frame 15 all in one step.
+    "mast, two steps": ("mast", "propagate_onelong_soft_ac1", "keys", [], 24),
+    "mamp": ("mamp", "propagate_one_soft", "keys", ["flow=precomputed"], 7),
 }
 
 
@@ -63,7 +67,7 @@ def write_flows(folder: Path, wanted: Any) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_masks_are_those_of_the_official_code(shared_dir: Path, tmp_path: Path, case: str) -> None:
-    system, name, keys_name, settings = CASES[case]
+    system, name, keys_name, settings, length = CASES[case]
     oracle = shared_dir / "oracle"
     if not (oracle / system / f"{name}.npz").is_file():
         pytest.skip(f"No reference outputs of {system} at {oracle}.")
@@ -76,7 +80,7 @@ def test_masks_are_those_of_the_official_code(shared_dir: Path, tmp_path: Path, 
     torch.save(released_file(system, weights), tmp_path / "official.pth")
     frames = tmp_path / "frames"
     frames.mkdir()
-    for number, frame in enumerate(clip["frames"]):
+    for number, frame in enumerate(clip["frames"][:length]):
         Image.fromarray(frame).save(frames / f"{number:05d}.png")
     write_mask(tmp_path / "first.png", clip["mask0"])
     if system == "mamp":
@@ -90,7 +94,7 @@ def test_masks_are_those_of_the_official_code(shared_dir: Path, tmp_path: Path, 
         catch_exceptions=False,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    for number, ids in enumerate(wanted["ids"]):
+    for number, ids in enumerate(wanted["ids"][:length]):
         if number == 0:  # given; what official code writes there differs from system to system
             continue
         found = read_mask(tmp_path / "out" / f"{number:05d}.png")
@@ -98,4 +102,4 @@ def test_masks_are_those_of_the_official_code(shared_dir: Path, tmp_path: Path, 
             ids, found = ids[:, 3:-3], found[:, : ids.shape[1] - 6]
         different = (found != ids).mean()
         assert different <= MOST_DIFFERENT, f"frame {number}: {different:.2%} of pixels differ"
-    assert len(np.unique(wanted["ids"])) > 1  # otherwise this shows nothing
+    assert len(np.unique(wanted["ids"][1:length])) > 1  # otherwise this shows nothing
