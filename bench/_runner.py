@@ -68,12 +68,33 @@ class TrainedModel(BaseModel):  # type: ignore[misc]
 
 
 class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
-    """bfloat16 on any device; unlike float16 it needs no loss scaling."""
+    """bfloat16 on any device; unlike float16 it needs no loss scaling.
 
-    def __init__(self, device: str, enabled: bool, **arguments: Any) -> None:
+    Args:
+        device: where networks compute.
+        enabled: whether in bfloat16.
+        clipped: parameters whose gradient is clipped; None for all.
+        arguments: mmengine's.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        enabled: bool,
+        clipped: Sequence[nn.Parameter] | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self.device = device
         self.enabled = enabled
+        self.clipped = clipped
+
+    def _clip_grad(self) -> None:
+        """Limit the gradient's norm; mmengine would take all parameters together."""
+        if self.clipped is None:
+            super()._clip_grad()
+        else:
+            self.clip_func(self.clipped, **self.clip_grad_kwargs)
 
     @contextlib.contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -102,7 +123,7 @@ class ScoreMetric(BaseMetric):  # type: ignore[misc]
 
 
 class BudgetHook(Hook):  # type: ignore[misc]
-    """Spends the budget: learning rate, end, curve, best weights, and the word to a watcher."""
+    """Spends the budget: learning rate, end, curve, weights to keep, and the word to a watcher."""
 
     priority = "LOW"
 
@@ -134,10 +155,12 @@ class BudgetHook(Hook):  # type: ignore[misc]
         return self.before + time.monotonic() - self.started
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Set the learning rate."""
-        factor = schedule(self.request.budget.spent(self.seconds, runner.iter))
+        """Set the learning rate, and tell the model how far training is."""
+        spent = self.request.budget.spent(self.seconds, runner.iter)
         for group in runner.optim_wrapper.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            group["lr"] = group["initial_lr"] * schedule(spent)
+        if self.task.progress is not None:
+            self.task.progress(spent, runner.iter)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -188,11 +211,12 @@ class BudgetHook(Hook):  # type: ignore[misc]
         )
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Keep the best weights."""
+        """Keep the best weights, or the last."""
         score = (metrics or {})[f"{VALIDATION}/{self.task.score}"]
         self.validated = runner.iter
         self._report(runner, runner.iter, score)
-        if math.isnan(self.progress.score) or score > self.progress.score:
+        last = self.task.keep == "last"
+        if last or math.isnan(self.progress.score) or score > self.progress.score:
             self.progress.score = score
             if is_main_process():
                 save_weights(

@@ -9,31 +9,25 @@ that a list can be extended later and only what is new is computed.
 from __future__ import annotations
 
 import itertools
-import re
-import shutil
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.config import (
     Preset,
-    RunConfig,
     config_error,
     known_key,
     method_settings,
     read_yaml,
 )
 from bench.errors import ConfigError
+from bench.experiment import Row, RowTraining, text
 from bench.method import Trainable
 from bench.registry import get_method
-from bench.run import RunResult, execute
-from bench.train import TRAINING, TrainingChoice, train_method
-from bench.training import WEIGHTS, Watcher
+from bench.train import TRAINING
 
 
 class AblationTraining(BaseModel):
@@ -90,11 +84,6 @@ class Combination:
     settings: Mapping[str, Any]
     training: Mapping[str, Any]
     trained: bool
-
-    @property
-    def folder(self) -> str:
-        """Its name as a folder's."""
-        return re.sub(r"[^\w.=,-]+", "_", self.name)
 
 
 def load_ablation(path: Path) -> AblationConfig:
@@ -163,11 +152,6 @@ def combinations(config: AblationConfig) -> list[Combination]:
     return found
 
 
-def text(value: Any) -> str:
-    """A value as ``--set`` reads it."""
-    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
-
-
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys as nested dictionaries."""
     from bench.config import assign
@@ -178,74 +162,13 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def run_ablation(
-    config: AblationConfig,
-    options: RunConfig,
-    out: Path,
-    watching: Callable[[str], AbstractContextManager[Watcher]],
-    run: Callable[[RunConfig, dict[str, Any], Path], RunResult] | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> list[Path]:
-    """Train and run every combination that is not finished yet.
-
-    Args:
-        config: the ablation.
-        options: root, sequences, device, workers and seeds of the runs.
-        out: the ablation's folder; a run per combination, and their weights.
-        watching: opens a progress display for a training.
-        run: executes one run; for displays around it.
-        say: prints a line.
-
-    Returns:
-        The runs' folders.
-    """
-    folders = []
-    points = combinations(config)
-    for number, point in enumerate(points, start=1):
-        say(f"{number} of {len(points)}: {point.name}")
-        request = options.model_copy(
-            update={"methods": [config.method], "data": config.data, "preset": config.preset}
-        )
+def rows_of(config: AblationConfig) -> list[Row]:
+    """The combinations as rows of an experiment; see :func:`bench.experiment.run_rows`."""
+    rows = []
+    for point in combinations(config):
+        training = None
         if point.trained:
-            weights = _train(config, point, request, out, watching)
-            request = request.model_copy(update={"weights": {config.method: weights}})
-        assignments = {f"{config.method}.{key}": value for key, value in point.settings.items()}
-        (run or execute)(request, assignments, out / point.folder)
-        folders.append(out / point.folder)
-    return folders
-
-
-def _train(
-    config: AblationConfig,
-    point: Combination,
-    options: RunConfig,
-    out: Path,
-    watching: Callable[[str], AbstractContextManager[Watcher]],
-) -> Path:
-    """Weights of a combination, named after it; trained unless they are there."""
-    assert config.training is not None
-    path = out / "weights" / f"{point.folder}.safetensors"
-    if path.is_file():
-        return path
-    folder = out / "trainings" / point.folder
-    assignments = [f"{key}={text(value)}" for key, value in point.settings.items()]
-    assignments += [f"{TRAINING}{key}={text(value)}" for key, value in point.training.items()]
-    choice = TrainingChoice(
-        config.training.data,
-        root=options.root,
-        preset=config.preset,
-        budget=config.training.budget,
-        seed=options.seeds[0],
-        device=options.device,
-        assignments=assignments,
-        out=None if (folder / WEIGHTS).exists() else folder,
-        resume=folder if (folder / WEIGHTS).exists() else None,
-    )
-    with watching(f"{config.method} {point.name}") as watch:
-        trained = train_method(config.method, choice, watch)
-    assert trained is not None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    shutil.copyfile(trained, temporary)
-    temporary.replace(path)
-    return path
+            assert config.training is not None
+            training = RowTraining(config.training.data, config.training.budget, point.training)
+        rows.append(Row(point.name, config.method, config.preset, point.settings, training))
+    return rows

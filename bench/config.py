@@ -39,6 +39,8 @@ class RunConfig(BaseModel):
         engine: where jobs run.
         settings: overrides by method or dataset name.
         weights: a checkpoint by method name.
+        names: what tables call a method with this run's settings and weights, by method name;
+            otherwise it is named by what differs from its default settings.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -55,6 +57,7 @@ class RunConfig(BaseModel):
     engine: str = "local"
     settings: dict[str, dict[str, Any]] = {}
     weights: dict[str, Path] = {}
+    names: dict[str, str] = {}
 
 
 def config_error(source: str, error: ValidationError, model: type[BaseModel]) -> ConfigError:
@@ -163,14 +166,19 @@ class FirstTraining(BaseModel):
     """Training that is short enough to be done before a run.
 
     Attributes:
-        data: name of the dataset.
+        data: name of the dataset, or names of several.
         budget: as ``--budget`` takes it.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    data: str
+    data: str | list[str]
     budget: str
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the datasets, one or several."""
+        return [self.data] if isinstance(self.data, str) else self.data
 
 
 class MethodConfig(BaseModel):

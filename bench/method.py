@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.video import Frame, Mask
+from bench.video import RGB, Frame, Mask
 
 if TYPE_CHECKING:
     import torch
@@ -251,6 +251,26 @@ class Unprompted(abc.ABC):
         Returns:
             The state for the next ``step``, and the first frame's scores ``(1 + proposals, H, W)``
             as ``step`` returns them. The number of proposals (20 at most) stays fixed.
+        """
+
+
+class HasFeatures(abc.ABC):
+    """Mix-in of methods whose features can be looked at; ``python -m bench gap`` measures them."""
+
+    @abc.abstractmethod
+    def feature_taps(self) -> tuple[str, ...]:
+        """Names of the places where features are taken, from the input towards the output."""
+
+    @abc.abstractmethod
+    def features_at(self, image: RGB, taps: Sequence[str]) -> Mapping[str, torch.Tensor]:
+        """Features of a single image, or of a video's frame on its own.
+
+        Args:
+            image: uint8 RGB ``(H, W, 3)``.
+            taps: some of :meth:`feature_taps`.
+
+        Returns:
+            By tap: float ``(C, h, w)`` on a grid that covers the image.
         """
 
 

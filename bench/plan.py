@@ -65,7 +65,8 @@ class Job:
     Attributes:
         id: hash of everything the result depends on.
         method: registered name.
-        variant: what differs from the method's default settings; empty for the default.
+        variant: what differs from the method's default settings, empty for the default; or the
+            name that the run gives it.
         settings: the method's settings as plain data.
         weights: checkpoint named by the user, or None.
         data: where the sequence comes from.
@@ -177,10 +178,13 @@ def make_plan(config: RunConfig, assignments: Mapping[str, Any] | None = None) -
         elif issubclass(method, Trainable):
             # Named in the plan and hashed, so that a newer training makes new jobs.
             weights = method.find_weights(settings)
+        named = config.names.get(name)
+        variant = named or variant
         context = Context(device, config.seeds[0], weights)
         plan.methods[f"{name}@{variant}"] = {
             "method": name,
             "variant": variant,
+            "name": named,
             "preset": preset,
             "title": method.card.title,
             "description": method.card.description,

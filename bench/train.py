@@ -188,11 +188,12 @@ def train_missing(
         if preset != "tiny" or first is None or not method.lacks_weights(settings):
             continue
         try:
-            dataset = _open(first.data, config.root)
+            opened = [_open(label, config.root) for label in first.datasets]
         except BenchError as error:
             say(f"{name}: no weights fit, and it cannot be trained first: {error}")
             continue
-        say(f"{name}: no weights fit its settings. Training on {first.data} for {first.budget}.")
+        names = " and ".join(first.datasets)
+        say(f"{name}: no weights fit its settings. Training on {names} for {first.budget}.")
         request = TrainingRequest(
             method=name,
             out=Path("checkpoints", name, new_training_name()),
@@ -200,12 +201,12 @@ def train_missing(
             seed=config.seeds[0],
             device=resolve_device(config.device),
             command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
-            data=(first.data,),
+            data=tuple(first.datasets),
         )
         training = training_settings(name, method, preset, {})
         with watching(name) as watch:
             weights = train(
-                method.training_task(settings, training, [dataset], request), request, watch
+                method.training_task(settings, training, opened, request), request, watch
             )
         say(f"{name}: weights in {weights}")
 

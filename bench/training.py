@@ -7,8 +7,9 @@ bfloat16, several processes, resuming, validation, the curve, and the weights fi
 A training's folder::
 
     checkpoints/<method>/<name>/
-      weights.safetensors   the best weights so far by validation score, half precision; its
-                            header says what they were trained on and how
+      weights.safetensors   the best weights so far by validation score, or the last where a
+                            method asks for them; half precision; the header says what they were
+                            trained on and how
       training.json         the same as text, written when training ends
       options.json          what the command was given, for --resume
       curve.csv             losses, learning rate and validation score over time
@@ -23,10 +24,10 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import ConfigError, MethodError
 from bench.method import LabelRegime
@@ -159,13 +160,20 @@ class TrainingTask:
         batch_size: samples per step and process.
         parameters: what the optimiser gets: parameters or groups of them.
         learning_rate: peak learning rate.
-        weight_decay: of AdamW; 0 is plain Adam.
-        betas: of AdamW.
         validate_every: iterations between validations.
         score: name of the validation score.
         weights: what is exported.
         settings: what weights must fit, and how they were trained; recorded with them.
         regime: the labels that the weights consumed.
+        weight_decay: of AdamW; 0 is plain Adam.
+        clip_gradient: largest norm of the gradient; None for no limit.
+        betas: of AdamW.
+        keep: which weights are exported: the best by validation score, or the last.
+        clip_parameters: whose gradient is clipped; None for all that the optimiser gets.
+        progress: called before every step with the share of the budget that is spent and the
+            number of steps done, for schedules of the model's own.
+        notes: called when weights are exported; what it returns is recorded with them. JSON's
+            types.
     """
 
     model: nn.Module
@@ -183,6 +191,10 @@ class TrainingTask:
     weight_decay: float = 0.0
     clip_gradient: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
+    keep: Literal["best", "last"] = "best"
+    clip_parameters: Sequence[nn.Parameter] | None = None
+    progress: Callable[[float, int], None] | None = None
+    notes: Callable[[], Mapping[str, Any]] | None = None
 
 
 class EndlessSampler:
@@ -215,7 +227,7 @@ class Progress:
         spent: share of the budget used up.
         iteration: optimiser steps done.
         losses: latest losses by name, smoothed.
-        score: best validation score so far.
+        score: best validation score so far, or the last where the last weights are kept.
     """
 
     spent: float = 0.0
@@ -323,7 +335,11 @@ def build_runner(
         val_cfg={},
         val_evaluator=Evaluator(ScoreMetric(task.score)),
         optim_wrapper=AutocastOptimWrapper(
-            device=request.device, enabled=request.amp, optimizer=optimiser, clip_grad=clip
+            device=request.device,
+            enabled=request.amp,
+            clipped=task.clip_parameters,
+            optimizer=optimiser,
+            clip_grad=clip,
         ),
         default_hooks={
             "logger": None,
@@ -539,6 +555,7 @@ def header_of(
         "device": request.device,
         task.score: round(score, 5),
         "versions": versions(),
+        **({"notes": task.notes()} if task.notes else {}),
     }
 
 

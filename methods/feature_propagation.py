@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.method import Context, Method, MethodSettings
+from bench.method import AddsObjects, Context, Method, MethodSettings
 from bench.propagation import Memory, PropagationSettings, Propagator, labels_from_mask
 from bench.video import RGB, Frame, Mask, object_ids
 
@@ -21,7 +21,7 @@ class PropagationState:
     memory: Memory
 
 
-class FeaturePropagation(Method):
+class FeaturePropagation(Method, AddsObjects):
     """Encodes every frame once and propagates labels along feature affinities.
 
     A subclass provides :meth:`encode` and calls ``super().__init__`` with its propagation
@@ -63,13 +63,7 @@ class FeaturePropagation(Method):
     def begin(self, frame: Frame, mask: Mask) -> PropagationState:
         """Remember the first frame and its mask; see :meth:`bench.method.Method.begin`."""
         features = self._features(frame.image)
-        labels = labels_from_mask(
-            mask,
-            object_ids(mask),
-            (features.shape[1], features.shape[2]),
-            self.context.device,
-            self.propagator.settings.label_down,
-        )
+        labels = self._labels(mask, (features.shape[1], features.shape[2]))
         size = (mask.shape[0], mask.shape[1])
         return PropagationState(self.propagator.begin(features, labels, size))
 
@@ -77,7 +71,23 @@ class FeaturePropagation(Method):
     def step(self, state: PropagationState, frame: Frame) -> tuple[PropagationState, Tensor]:
         """Propagate to the next frame; scores are the labels resized to the frame's size."""
         labels = self.propagator.step(state.memory, self._features(frame.image))
-        return state, state.memory.to_frame(labels)
+        return state, state.memory.scores(labels)
+
+    @torch.inference_mode()
+    def add_objects(self, state: PropagationState, frame: Frame, mask: Mask) -> PropagationState:
+        """Propagate new objects from this frame on; see :meth:`Propagator.add`."""
+        memory = state.memory
+        self.propagator.add(memory, self._labels(mask, (memory.height, memory.width)))
+        return state
+
+    def _labels(self, mask: Mask, grid: tuple[int, int]) -> Tensor:
+        return labels_from_mask(
+            mask,
+            object_ids(mask),
+            grid,
+            self.context.device,
+            self.propagator.settings.label_down,
+        )
 
 
 def short_side_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,22 +21,19 @@ from bench.errors import MethodError
 from bench.method import (
     AddsObjects,
     Context,
-    FromCheckpoint,
-    LabelRegime,
     Method,
     MethodSettings,
     ProtocolRecord,
-    Trainable,
 )
 from bench.propagation import Memory, PropagationSettings, Propagator, labels_from_mask
 from bench.training import (
     TrainingRequest,
     TrainingTask,
-    newest_weights,
     read_header,
     regime_from,
 )
 from bench.video import RGB, Frame, Mask, object_ids
+from bench.weights import OwnWeights, TrainedSettings
 from methods.correspondence.checkpoint import load_encoder
 from methods.correspondence.encoder import ENCODERS, Encoder, EncoderSettings
 from methods.correspondence.inputs import (
@@ -51,14 +48,11 @@ from methods.correspondence.preactivation import PreactivationEncoder, Preactiva
 from methods.correspondence.training import ClipTraining, training_task
 from methods.feature_propagation import short_side_size
 
-PACKAGED = Path(__file__).parent / "weights"
-"""Weights that ship with the package."""
-
 VIDCOLOR = "vidcolor"
 """Name of the one encoder that is not an :class:`Encoder`."""
 
 
-class CorrespondenceSettings(MethodSettings):
+class CorrespondenceSettings(TrainedSettings):
     """Settings of every correspondence system.
 
     Attributes:
@@ -68,7 +62,6 @@ class CorrespondenceSettings(MethodSettings):
         resize_to: side in pixels that ``resize`` works with, where it has one; None is its own.
         short_side: with ``resize`` ``"native"``: frames are shrunk to this short side before they
             are encoded; masks are not.
-        initial: ``"trained"``, or ``"random"`` for the untrained control.
         propagation: how labels are propagated.
     """
 
@@ -77,7 +70,6 @@ class CorrespondenceSettings(MethodSettings):
     resize: str = "native"
     resize_to: int | None = Field(default=None, ge=32)
     short_side: int | None = Field(default=None, ge=32)
-    initial: Literal["trained", "random"] = "trained"
     propagation: PropagationSettings = PropagationSettings()
 
     @field_validator("encoder")
@@ -149,55 +141,30 @@ class VideoState:
     extra: Any = None
 
 
-class Correspondence(Method, AddsObjects, FromCheckpoint, Trainable):
+class Correspondence(OwnWeights, Method, AddsObjects):
     """Encodes every frame once and copies labels from remembered frames."""
 
     Settings = CorrespondenceSettings
+    packaged = Path(__file__).parent / "weights"
 
     def __init__(self, settings: CorrespondenceSettings, context: Context) -> None:
         super().__init__(settings, context)
         self.settings: CorrespondenceSettings = settings
         self.propagator = Propagator(settings.propagation)
         self.encoder = build_encoder(settings.encoder, context.seed)
-        self.trained_on: LabelRegime | None = None
-        weights = context.weights or self.find_weights(settings)
-        if weights is not None:
-            self.load(weights)
+        self.load_chosen()
         self.encoder.eval().requires_grad_(False)
         self.encoder.to(context.device, memory_format=torch.channels_last)
 
     @classmethod
-    def why_not(cls, settings: MethodSettings, context: Context) -> str | None:
-        """No weights fit these settings."""
-        if context.weights or not cls.lacks_weights(settings):
-            return None
-        return (
-            "no weights fit its settings; name the authors' file with --weights, or train with "
-            f"`python -m bench train --methods {cls.card.name} --data davis16-train` "
-            "and the same --preset and --set"
+    def fits(cls, settings: MethodSettings, header: Mapping[str, Any]) -> bool:
+        """Weights belong to an encoder and a preparation; see :meth:`OwnWeights.fits`."""
+        assert isinstance(settings, CorrespondenceSettings)
+        found = header.get("settings", {})
+        return bool(
+            found.get("encoder") == settings.encoder
+            and found.get("preparation") == settings.preparation
         )
-
-    @classmethod
-    def find_weights(cls, settings: MethodSettings) -> Path | None:
-        """The newest weights of this system and encoder, trained here or shipped."""
-        assert isinstance(settings, CorrespondenceSettings)
-        if settings.initial == "random":
-            return None
-
-        def fits(header: Mapping[str, Any]) -> bool:
-            found = header.get("settings", {})
-            return bool(
-                found.get("encoder") == settings.encoder
-                and found.get("preparation") == settings.preparation
-            )
-
-        return newest_weights(cls.card.name, PACKAGED, fits)
-
-    @classmethod
-    def lacks_weights(cls, settings: MethodSettings) -> bool:
-        """Whether trained weights are wanted and there are none."""
-        assert isinstance(settings, CorrespondenceSettings)
-        return settings.initial == "trained" and cls.find_weights(settings) is None
 
     @classmethod
     def training_task(
@@ -226,12 +193,6 @@ class Correspondence(Method, AddsObjects, FromCheckpoint, Trainable):
             self.trained_on = regime_from(read_header(path))
         else:
             self.trained_on = self.card.regime
-
-    def regime(self) -> LabelRegime:
-        """As recorded with the loaded weights."""
-        if self.settings.initial == "random" and self.context.weights is None:
-            return LabelRegime(note="random weights")
-        return self.trained_on or LabelRegime(note="weights of unknown origin, given by the user")
 
     def protocol(self) -> ProtocolRecord:
         """Propagation, stride and resolution."""

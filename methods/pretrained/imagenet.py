@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,6 +14,7 @@ from bench.errors import MethodError
 from bench.method import (
     Context,
     FromCheckpoint,
+    HasFeatures,
     LabelRegime,
     MethodCard,
     MethodSettings,
@@ -20,6 +22,7 @@ from bench.method import (
 )
 from bench.propagation import PropagationSettings, resize
 from bench.registry import register_method
+from bench.video import RGB
 from methods.feature_propagation import FeaturePropagation, short_side_size
 
 PACKAGED_ENCODER = "tf_efficientnet_lite0"
@@ -77,7 +80,7 @@ def packaged_state(expected: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @register_method("imagenet")
-class ImageNet(FeaturePropagation, FromCheckpoint):
+class ImageNet(FeaturePropagation, FromCheckpoint, HasFeatures):
     """A timm encoder trained on ImageNet classes, with CRW's label propagation."""
 
     Settings = ImageNetSettings
@@ -200,6 +203,18 @@ class ImageNet(FeaturePropagation, FromCheckpoint):
                 normalised = resize(normalised, overhang)[:, :height, :width]
             parts.append(normalised)
         return torch.cat(parts)
+
+    def feature_taps(self) -> tuple[str, ...]:
+        """One tap per stride in the settings, ``stride8`` and so on."""
+        return tuple(f"stride{stride}" for stride in sorted(self.settings.strides))
+
+    @torch.inference_mode()
+    def features_at(self, image: RGB, taps: Sequence[str]) -> Mapping[str, Tensor]:
+        """The parts of what labels are propagated on: normalised, on the finest grid."""
+        channels = [int(count) for count in self.encoder.feature_info.channels()]
+        parts = torch.split(self._features(image), channels)
+        found = dict(zip(self.feature_taps(), parts, strict=True))
+        return {tap: found[tap] for tap in taps}
 
     def regime(self) -> LabelRegime:
         """ImageNet classes, or nothing for random weights."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,26 +18,23 @@ from bench.dataset import Dataset
 from bench.method import (
     AddsObjects,
     Context,
-    FromCheckpoint,
     LabelRegime,
     Method,
     MethodCard,
     MethodSettings,
     ProtocolRecord,
-    Trainable,
 )
 from bench.registry import register_method
 from bench.training import (
     TrainingRequest,
     TrainingTask,
     load_strictly,
-    newest_weights,
     parameter_count,
-    read_header,
     read_weights,
     regime_from,
 )
 from bench.video import RGB, Frame, Mask, object_ids
+from bench.weights import OwnWeights, TrainedSettings, header_of_file
 from methods.feature_propagation import short_side_size
 from methods.shls.checkpoint import from_official, is_official
 from methods.shls.inference import Precision, dtype_of, ready
@@ -57,14 +54,11 @@ from methods.shls.superpixels import (
 )
 from methods.shls.training import SHLSTrainingSettings, build_network, training_task
 
-PACKAGED = Path(__file__).parent / "weights"
-"""Weights that ship with the package."""
-
 MEAN, STD = (0.4512, 0.4448, 0.4111), (0.2485, 0.2403, 0.2617)
 """Of DAVIS frames, RGB in [0, 1]; the authors' values at test (section 1.1)."""
 
 
-class SHLSSettings(MethodSettings):
+class SHLSSettings(TrainedSettings):
     """Settings of ``shls``.
 
     Attributes:
@@ -72,7 +66,6 @@ class SHLSSettings(MethodSettings):
         segmentation: memory, regions and refinement.
         superpixels: ISEC in the paper.
         short_side: frames are shrunk to this short side in pixels; None keeps the native size.
-        initial: ``"trained"``, or ``"random"`` for the untrained control.
         superpixel_cache: folder in which superpixels are kept by the frames' content, for runs
             that share them; None computes them each time.
         precision: networks compute in ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where
@@ -85,7 +78,6 @@ class SHLSSettings(MethodSettings):
     segmentation: SegmentationSettings = SegmentationSettings()
     superpixels: SuperpixelSettings = SuperpixelSettings()
     short_side: int | None = None
-    initial: Literal["trained", "random"] = "trained"
     superpixel_cache: Path | None = None
     precision: Precision = "float32"
     mean: tuple[float, float, float] = MEAN
@@ -108,10 +100,11 @@ class VideoState:
 
 
 @register_method("shls")
-class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
+class SHLS(OwnWeights, Method, AddsObjects):
     """Superfeatures in a high-compressed latent space."""
 
     Settings = SHLSSettings
+    packaged = Path(__file__).parent / "weights"
     TrainingSettings = SHLSTrainingSettings
     card = MethodCard(
         name="shls",
@@ -134,10 +127,7 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
         self.settings: SHLSSettings = settings
         self.network = build_network(settings.network, context.seed)
         self.superpixel_cache = SuperpixelCache(settings.superpixel_cache)
-        self.trained_on: LabelRegime | None = None
-        weights = context.weights or self.find_weights(settings)
-        if weights is not None:
-            self.load(weights)
+        self.load_chosen()
         self.parameters = parameter_count(self.network)
         self.refinement_parameters = parameter_count(self.network.modulator)
         self.refinement_parameters += parameter_count(self.network.decoder)
@@ -148,34 +138,11 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
         self.std = torch.tensor(settings.std, device=context.device).view(shape)
 
     @classmethod
-    def why_not(cls, settings: MethodSettings, context: Context) -> str | None:
-        """No weights fit these settings."""
+    def fits(cls, settings: MethodSettings, header: Mapping[str, Any]) -> bool:
+        """Weights belong to one layout of the networks; see :meth:`OwnWeights.fits`."""
         assert isinstance(settings, SHLSSettings)
-        if context.weights or not cls.lacks_weights(settings):
-            return None
-        return (
-            "no weights fit its settings; name the authors' file with --weights, or train with "
-            "`python -m bench train --methods shls --data ecssd` and the same --preset and --set"
-        )
-
-    @classmethod
-    def find_weights(cls, settings: MethodSettings) -> Path | None:
-        """The newest weights of these networks, trained here or shipped."""
-        assert isinstance(settings, SHLSSettings)
-        if settings.initial == "random":
-            return None
         network = settings.network.model_dump(mode="json")
-
-        def fits(header: Mapping[str, Any]) -> bool:
-            return bool(header.get("settings", {}).get("network") == network)
-
-        return newest_weights(cls.card.name, PACKAGED, fits)
-
-    @classmethod
-    def lacks_weights(cls, settings: MethodSettings) -> bool:
-        """Whether trained weights are wanted and there are none."""
-        assert isinstance(settings, SHLSSettings)
-        return settings.initial == "trained" and cls.find_weights(settings) is None
+        return bool(header.get("settings", {}).get("network") == network)
 
     @classmethod
     def training_task(
@@ -199,15 +166,8 @@ class SHLS(Method, AddsObjects, FromCheckpoint, Trainable):
             tensors = from_official(tensors, path)
             self.trained_on = self.card.regime
         else:
-            header = read_header(path) if path.suffix == ".safetensors" else {}
-            self.trained_on = regime_from(header)
+            self.trained_on = regime_from(header_of_file(path))
         load_strictly(self.network, tensors, path)
-
-    def regime(self) -> LabelRegime:
-        """As recorded with the loaded weights."""
-        if self.settings.initial == "random" and self.context.weights is None:
-            return LabelRegime(note="random weights")
-        return self.trained_on or LabelRegime(note="weights of unknown origin, given by the user")
 
     def protocol(self) -> ProtocolRecord:
         """Superpixels, memory and resolution."""

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.config import FirstTraining
 from bench.errors import ConfigError, MethodError
 from bench.method import LabelRegime
 from bench.training import (
@@ -160,6 +161,52 @@ class Fixed(Line):
 
     def validate(self, batch: Tensor) -> list[float]:
         return [self.score] * len(batch)
+
+
+def test_a_method_may_keep_the_last_weights(tmp_path: Path) -> None:
+    """Whatever their score; the method is told how far training is, and notes are recorded."""
+
+    class Falling(Line):
+        scores = iter([0.9] * 8 + [0.2] * 8)
+
+        def validate(self, batch: Tensor) -> list[float]:
+            return [next(self.scores) for _ in batch]
+
+    seen: list[tuple[float, int]] = []
+    asked = task(
+        Falling(),
+        keep="last",
+        progress=lambda spent, step: seen.append((spent, step)),
+        notes=lambda: {"steps": len(seen)},
+    )
+    header = read_header(train(asked, request(tmp_path / "t", "20it")))
+    assert (header["iterations"], header["closeness"]) == (20, 0.2)
+    assert seen == [(number / 20, number) for number in range(20)]
+    assert header["notes"] == {"steps": 20}
+    assert "notes" not in read_header(train(task(), request(tmp_path / "plain", "10it")))
+
+
+def test_gradients_are_clipped_for_some_parameters_alone() -> None:
+    from bench._runner import AutocastOptimWrapper
+
+    for chosen in (True, False):
+        network, opponent = (nn.Parameter(torch.zeros(3)) for _ in range(2))
+        wrapper = AutocastOptimWrapper(
+            device="cpu",
+            enabled=False,
+            clipped=[network] if chosen else None,
+            optimizer=torch.optim.SGD([network, opponent], lr=1.0),
+            clip_grad={"max_norm": 1.0},
+        )
+        wrapper.update_params(40 * network.sum() + 40 * opponent.sum())
+        norms = [float(parameter.detach().norm()) for parameter in (network, opponent)]
+        expected = [1.0, 40 * 3**0.5] if chosen else [0.5**0.5] * 2
+        assert norms == pytest.approx(expected, rel=1e-4)
+
+
+def test_first_training_names_one_dataset_or_several() -> None:
+    assert FirstTraining(data="ecssd", budget="1it").datasets == ["ecssd"]
+    assert FirstTraining(data=["ecssd", "davis16"], budget="1it").datasets == ["ecssd", "davis16"]
 
 
 @pytest.mark.parametrize("later", [0.4, 0.6])

@@ -1,0 +1,202 @@
+"""Experiments: rows of one table, each a method with settings and weights of its own.
+
+A row is trained first where it needs that, once per seed, and then runs. Every row is a run in the
+experiment's folder, so the same command again continues, and rows added later are computed beside
+the others::
+
+    OUT/<row>/                        a run; OUT/<row>.seed1/ for trained rows' other seeds
+    OUT/weights/<row>.safetensors     weights of rows that were trained
+    OUT/trainings/<row>/              their trainings
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.config import Preset, RunConfig
+from bench.errors import BenchError
+from bench.run import RunResult, execute
+from bench.train import TRAINING, TrainingChoice, train_method
+from bench.training import WEIGHTS, Watcher
+
+Runner = Callable[[RunConfig, dict[str, Any], Path], RunResult]
+
+
+@dataclass(frozen=True)
+class RowTraining:
+    """How a row's weights are trained.
+
+    Attributes:
+        data: datasets.
+        budget: as ``--budget`` takes it.
+        settings: of the training, by dotted key without ``training.``.
+        config: YAML with more of them, as ``train --config`` takes it.
+        amp: whether networks compute in bfloat16.
+    """
+
+    data: Sequence[str]
+    budget: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    config: Path | None = None
+    amp: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an experiment's table.
+
+    Attributes:
+        name: what tables call it; unique in an experiment.
+        method: registered name.
+        preset: of the method; None for its default.
+        settings: of the method, by dotted key.
+        training: how it is trained; None where weights exist or none are needed.
+        weights: a checkpoint; None for the method's own.
+        seeds: of the row; None for the experiment's.
+    """
+
+    name: str
+    method: str
+    preset: Preset | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    training: RowTraining | None = None
+    weights: Path | None = None
+    seeds: Sequence[int] | None = None
+
+    def folder(self, seed: int = 0) -> str:
+        """Its name as a folder's."""
+        name = re.sub(r"[^\w.=,+-]+", "_", self.name).strip("_")
+        return f"{name}.seed{seed}" if seed else name
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        row: which.
+        runs: its runs' folders.
+        reason: why some are missing; None where none are.
+    """
+
+    row: Row
+    runs: tuple[Path, ...]
+    reason: str | None = None
+
+
+def text(value: Any) -> str:
+    """A value as ``--set`` reads it."""
+    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+
+
+def run_rows(
+    rows: Sequence[Row],
+    options: RunConfig,
+    out: Path,
+    watching: Callable[[str], AbstractContextManager[Watcher]],
+    run: Runner = execute,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Outcome]:
+    """Train and run every row that is not finished yet; one that fails does not stop the others.
+
+    Args:
+        rows: in the order in which they run.
+        options: data, root, sequences, protocol, seeds, device and workers of all runs.
+        out: the experiment's folder.
+        watching: opens a progress display for a training.
+        run: executes one run; for displays around it.
+        say: prints a line.
+    """
+    outcomes = []
+    for number, row in enumerate(rows, start=1):
+        say(f"{number} of {len(rows)}: {row.name}")
+        assignments = {f"{row.method}.{key}": item for key, item in row.settings.items()}
+        runs: list[Path] = []
+        reason = None
+        try:
+            for request, folder in _requests(row, options, out, watching):
+                result = run(request, assignments, folder)
+                runs.append(folder)
+                reason = reason or _incomplete(result)
+        except BenchError as error:
+            reason = str(error)
+        outcomes.append(Outcome(row, tuple(runs), reason))
+    return outcomes
+
+
+def _incomplete(result: RunResult) -> str | None:
+    if result.failures:
+        return f"{len(result.failures)} of {len(result.plan.jobs)} jobs failed"
+    return next((skip.reason for skip in result.plan.skips), None)
+
+
+def _requests(
+    row: Row,
+    options: RunConfig,
+    out: Path,
+    watching: Callable[[str], AbstractContextManager[Watcher]],
+) -> Any:
+    """A row's runs and their folders: one per seed where each seed is trained, else one."""
+    seeds = list(row.seeds or options.seeds)
+    common: dict[str, Any] = {
+        "methods": [row.method],
+        "preset": row.preset,
+        "names": {row.method: row.name},
+    }
+    if row.training is None:
+        weights = {row.method: row.weights} if row.weights else {}
+        update = common | {"seeds": seeds, "weights": weights}
+        yield options.model_copy(update=update), out / row.folder()
+        return
+    for seed in seeds:
+        weights = {row.method: trained_weights(row, row.training, seed, options, out, watching)}
+        update = common | {"seeds": [seed], "weights": weights}
+        yield options.model_copy(update=update), out / row.folder(seed)
+
+
+def trained_weights(
+    row: Row,
+    training: RowTraining,
+    seed: int,
+    options: RunConfig,
+    out: Path,
+    watching: Callable[[str], AbstractContextManager[Watcher]],
+) -> Path:
+    """Weights of a row and seed; trained, or trained further, unless they are finished."""
+    path = out / "weights" / f"{row.folder(seed)}.safetensors"
+    if path.is_file():
+        return path
+    folder = out / "trainings" / row.folder(seed)
+    assignments = [f"{key}={text(value)}" for key, value in row.settings.items()]
+    assignments += [f"{TRAINING}{key}={text(value)}" for key, value in training.settings.items()]
+    begun = (folder / WEIGHTS).exists()
+    choice = TrainingChoice(
+        list(training.data),
+        root=options.root,
+        preset=row.preset,
+        budget=training.budget,
+        seed=seed,
+        device=options.device,
+        amp=training.amp,
+        weights=row.weights,
+        config=training.config,
+        assignments=assignments,
+        out=None if begun else folder,
+        resume=folder if begun else None,
+    )
+    with watching(row.name) as watch:
+        trained = train_method(row.method, choice, watch)
+    assert trained is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    shutil.copyfile(trained, temporary)
+    temporary.replace(path)
+    return path

@@ -1,0 +1,172 @@
+"""The command `suite`: named rows of several methods, run under one protocol.
+
+A YAML file lists the rows of a table: which method, with which settings and weights, trained how. A
+*controlled* suite changes nothing but the labels from row to row; an *as-published* one takes every
+system as its authors used it. The page says which of the two it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.config import (
+    Preset,
+    config_error,
+    flatten,
+    known_key,
+    read_yaml,
+)
+from bench.errors import ConfigError
+from bench.experiment import Row, RowTraining
+from bench.method import Method, Trainable
+from bench.registry import get_method
+from bench.train import TRAINING
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+class SuiteTraining(BaseModel):
+    """How a row is trained where it is.
+
+    Attributes:
+        data: datasets.
+        budget: as ``--budget`` takes it.
+        config: YAML with settings of the training, beside the suite's file or from the tree's root.
+        set: more of them, by dotted key.
+        amp: whether networks compute in bfloat16.
+    """
+
+    model_config = _STRICT
+
+    data: list[str] = Field(min_length=1)
+    budget: str
+    config: Path | None = None
+    set: dict[str, Any] = {}
+    amp: bool = False
+
+
+class SuiteRow(BaseModel):
+    """A row.
+
+    Attributes:
+        method: registered name.
+        preset: of the method; None for its default.
+        set: settings of the method, by dotted key or nested.
+        weights: a checkpoint, beside the suite's file or from the working folder.
+        training: how it is trained; None to use weights that exist.
+        seeds: of this row; None for the suite's.
+    """
+
+    model_config = _STRICT
+
+    method: str
+    preset: Preset | None = None
+    set: dict[str, Any] = {}
+    weights: Path | None = None
+    training: SuiteTraining | None = None
+    seeds: list[int] | None = Field(default=None, min_length=1)
+
+
+class SuiteConfig(BaseModel):
+    """A suite.
+
+    Attributes:
+        title: what it asks.
+        comparison: whether rows differ in their labels alone, or are taken as published.
+        data: what is segmented.
+        protocol: see :class:`bench.config.RunConfig`.
+        seeds: of all rows that have none of their own.
+        rows: by the name that tables show.
+    """
+
+    model_config = _STRICT
+
+    title: str
+    comparison: Literal["controlled", "as published"]
+    data: list[str] = Field(default=["davis16"], min_length=1)
+    protocol: Literal["semi-supervised", "unsupervised"] = "semi-supervised"
+    seeds: list[int] = Field(default=[0], min_length=1)
+    rows: dict[str, SuiteRow] = Field(min_length=1)
+
+
+def load_suite(path: Path) -> SuiteConfig:
+    """Read a suite; :class:`ConfigError` names the wrong key."""
+    try:
+        config = SuiteConfig.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise config_error(str(path), error, SuiteConfig) from None
+    for name, row in config.rows.items():
+        method = get_method(row.method)
+        _check(f"{path}: rows.{name}.set", method, method.Settings, row.set)
+        if row.training is None:
+            continue
+        if not issubclass(method, Trainable):
+            raise ConfigError(
+                f"{path}: rows.{name}.training",
+                f"{row.method} does not train",
+                "a method that does",
+                "Remove it.",
+            )
+        _check(
+            f"{path}: rows.{name}.training.set", method, method.TrainingSettings, row.training.set
+        )
+    folders = [Row(name, row.method).folder() for name, row in config.rows.items()]
+    for name, folder in zip(config.rows, folders, strict=True):
+        if not folder or folders.count(folder) > 1:
+            raise ConfigError(
+                f"{path}: rows.{name}",
+                f"a name that makes the folder {folder!r}",
+                "names that differ in letters and digits",
+                "Rename it.",
+            )
+    return config
+
+
+def _check(where: str, method: type[Method], model: Any, given: Mapping[str, Any]) -> None:
+    for key in flatten(given):
+        if not known_key(model, key):
+            raise ConfigError(
+                f"{where}.{key}",
+                f"no setting of {method.card.name}",
+                "a key that `python -m bench list methods` shows",
+                "Correct it.",
+            )
+
+
+def rows_of(config: SuiteConfig, path: Path) -> list[Row]:
+    """The rows of a suite for :func:`bench.experiment.run_rows`.
+
+    Args:
+        config: the suite.
+        path: its file, which files that it names may lie beside.
+    """
+    return [
+        Row(
+            name,
+            row.method,
+            row.preset,
+            flatten(row.set),
+            _training(row.training, path) if row.training else None,
+            _beside(row.weights, path),
+            row.seeds,
+        )
+        for name, row in config.rows.items()
+    ]
+
+
+def _training(training: SuiteTraining, path: Path) -> RowTraining:
+    given = {key.removeprefix(TRAINING): value for key, value in flatten(training.set).items()}
+    config = _beside(training.config, path)
+    return RowTraining(training.data, training.budget, given, config, training.amp)
+
+
+def _beside(file: Path | None, suite: Path) -> Path | None:
+    """A file named in a suite: beside it, where it is there, else as it is named."""
+    if file is None:
+        return None
+    near = suite.parent / file
+    return near if near.exists() else file

@@ -1,0 +1,19 @@
+"""Adversarial adaptation of image segmentation networks to video: the method ``adv``.
+
+After "Learning from labeled images and unlabeled videos for video segmentation" (ICLR 2023
+submission). The paper's networks, equations and numbers are not public, so this is a reading of
+its idea, not a reproduction. In reading order:
+
+- ``settings``: the recipe of an adaptation, every axis of which can be ablated.
+- ``networks``: 2D and 3D segmentation networks, and the taps at which features are taken.
+- ``discriminators``, ``losses``, ``games``: who tells images from video, and how that is played.
+- ``clusters``: which features are compared with which.
+- ``data``, ``augment``, ``camera_path``: both domains, made alike.
+- ``adaptation``, ``training``: how it learns; ``monitors``: how to see that it does.
+- ``protocols``: how a trained network segments a video.
+- ``method``: all of it under the harness.
+"""
+
+from methods.adversarial.method import Adversarial
+
+__all__ = ["Adversarial"]

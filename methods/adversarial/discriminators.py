@@ -1,0 +1,312 @@
+"""Networks that tell features of images from those of video, on their own or within clusters.
+
+Sources: AdaptSegNet (Tsai et al., CVPR 2018) for the patch network, FADA (Wang et al., ECCV 2020)
+for the pixel network and the softmax over domain and cluster, MADA (Pei et al., AAAI 2018) for a
+token network with dropout and for one discriminator per class. None has batch normalisation: its
+statistics would tell the domains apart.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.errors import MethodError
+from methods.adversarial.settings import DiscriminatorSettings
+
+SLOPE = 0.2
+"""Of all LeakyReLUs."""
+
+PATCH_STRIDE = 32
+"""Smallest side of maps that a patch network can judge; its output has one value per so many."""
+
+_DIMENSIONS = {"token": 2, "pixel": 4, "patch": 4, "patch3d": 5}
+
+
+class _Layers(NamedTuple):
+    """A discriminator in three parts: the first layer, what follows, the output layer.
+
+    Where the cluster is an input, it enters between the first layer and its activation.
+    """
+
+    first: nn.Module
+    hidden: nn.Sequential
+    output: nn.Module
+    width: int
+
+
+class Discriminator(nn.Module, abc.ABC):
+    """A domain discriminator. Logits are those of "video"; domains are image (0) and video (1).
+
+    Clusters can be reordered and copied when a clustering is refreshed. Only parameters follow:
+    the optimiser's moments (Adam's) stay with the outputs that had them.
+
+    Args:
+        network: of :class:`DiscriminatorSettings`.
+        upsample: whether maps are brought to the input's size first.
+        clusters: K, or None where the outputs do not belong to clusters.
+    """
+
+    def __init__(self, network: str, upsample: bool, clusters: int | None) -> None:
+        super().__init__()
+        self.network = network
+        self.upsample = upsample
+        self.clusters = clusters
+
+    def forward(
+        self,
+        features: Tensor,
+        assignment: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Judge features.
+
+        Args:
+            features: float; tokens ``(M, C)`` for ``"token"``, maps ``(N, C, h, w)`` for
+                ``"pixel"`` and ``"patch"``, clips ``(B, C, T, h, w)`` for ``"patch3d"``.
+            assignment: ``(M, K)`` for tokens. Where it is 0, outputs that cost a pass of their
+                own are 0 instead of being computed. None computes all.
+            size: height and width in pixels of the network's input, for output taps.
+
+        Returns:
+            Logits ``(M, outputs)``, ``(N, outputs, h', w')`` or ``(B, outputs, T, h', w')``. The
+            number of outputs is 1, K, or 2K (images' clusters first). The grid is that of the
+            features for ``"pixel"``, and 32 times coarser for ``"patch"``.
+
+        Raises:
+            MethodError: if the features have the wrong dimensions or are too small.
+        """
+        if features.ndim != _DIMENSIONS[self.network]:
+            raise MethodError(
+                f"{self.network} discriminator",
+                f"features of shape {tuple(features.shape)}",
+                f"{_DIMENSIONS[self.network]} dimensions",
+                "Give tokens (M, C), maps (N, C, h, w) or, for patch3d, clips (B, C, T, h, w).",
+            )
+        if self.upsample and size is not None:
+            features = _upsample(features, size)
+        if self.network.startswith("patch") and min(features.shape[-2:]) < PATCH_STRIDE:
+            raise MethodError(
+                f"{self.network} discriminator",
+                f"maps of {features.shape[-2]} x {features.shape[-1]}",
+                f"at least {PATCH_STRIDE} x {PATCH_STRIDE}",
+                "Use it at an output tap with larger crops, or use a pixel or token discriminator.",
+            )
+        return self._judge(features, assignment)
+
+    def permute_clusters(self, order: Tensor) -> None:
+        """Let cluster k be judged as cluster ``order[k]`` was.
+
+        Moves parameters only; the optimiser's state stays.
+
+        Args:
+            order: int64 ``(K,)``, the old id of each new cluster.
+
+        Raises:
+            MethodError: if it is no permutation.
+        """
+        if self.clusters is None:
+            return
+        if sorted(order.tolist()) != list(range(self.clusters)):
+            raise MethodError(
+                "order of clusters",
+                str(order.tolist()),
+                f"a permutation of 0 to {self.clusters - 1}",
+                "Give the old id of each new cluster, every id once.",
+            )
+        self._take_clusters(order)
+
+    def copy_cluster(self, source: int, target: int) -> None:
+        """Let cluster ``target`` be judged as cluster ``source`` is, from here on independently.
+
+        Moves parameters only; the optimiser's state stays.
+        """
+        if self.clusters is None:
+            return
+        order = torch.arange(self.clusters)
+        order[target] = source
+        self._take_clusters(order)
+
+    @abc.abstractmethod
+    def _judge(self, features: Tensor, assignment: Tensor | None) -> Tensor: ...
+
+    @abc.abstractmethod
+    def _take_clusters(self, order: Tensor) -> None: ...
+
+
+class SharedTrunk(Discriminator):
+    """One network with one output, an output per cluster, or one per domain and cluster."""
+
+    def __init__(self, network: str, upsample: bool, clusters: int | None, layers: _Layers) -> None:
+        super().__init__(network, upsample, clusters)
+        self.trunk = nn.Sequential(layers.first, layers.hidden)
+        self.output = layers.output
+
+    def _judge(self, features: Tensor, assignment: Tensor | None) -> Tensor:
+        logits: Tensor = self.output(self.trunk(features))
+        return logits
+
+    @torch.no_grad()
+    def _take_clusters(self, order: Tensor) -> None:
+        for parameter in self.output.parameters():
+            # With an output per domain and cluster, both domains' outputs follow.
+            blocks = parameter.reshape(-1, len(order), *parameter.shape[1:])
+            parameter.copy_(blocks[:, order.to(parameter.device)].flatten(0, 1))
+
+
+class SeparateNetworks(Discriminator):
+    """A network of its own for every cluster (MADA)."""
+
+    def __init__(self, network: str, upsample: bool, networks: list[_Layers]) -> None:
+        super().__init__(network, upsample, len(networks))
+        self.networks = nn.ModuleList(
+            nn.Sequential(layers.first, layers.hidden, layers.output) for layers in networks
+        )
+
+    def _judge(self, features: Tensor, assignment: Tensor | None) -> Tensor:
+        return torch.cat(
+            [
+                _where_assigned(network, features, assignment, cluster)
+                for cluster, network in enumerate(self.networks)
+            ],
+            dim=1,
+        )
+
+    def _take_clusters(self, order: Tensor) -> None:
+        states = [
+            {name: value.clone() for name, value in network.state_dict().items()}
+            for network in self.networks
+        ]
+        for network, source in zip(self.networks, order.tolist(), strict=True):
+            network.load_state_dict(states[source])
+
+
+class ConditionedNetwork(Discriminator):
+    """One network that is told the cluster.
+
+    A one-hot vector of the cluster beside the features adds, after a linear layer, one column of
+    its weights. These columns are the embeddings. Each position is judged once per cluster that it
+    has a share in, so that the discriminator never sees the assignments themselves: how they
+    spread over clusters or over a map would tell the domains apart.
+    """
+
+    def __init__(self, network: str, upsample: bool, clusters: int, layers: _Layers) -> None:
+        super().__init__(network, upsample, clusters)
+        self.first = layers.first
+        self.embeddings = nn.Parameter(torch.empty(clusters, layers.width))
+        self.rest = nn.Sequential(layers.hidden, layers.output)
+        # As PyTorch initialises the columns of a linear layer.
+        fan_in = next(layers.first.parameters())[0].numel() + clusters
+        nn.init.uniform_(self.embeddings, -(fan_in**-0.5), fan_in**-0.5)
+
+    def _judge(self, features: Tensor, assignment: Tensor | None) -> Tensor:
+        first = self.first(features)
+
+        def told(embedding: Tensor) -> Callable[[Tensor], Tensor]:
+            shape = (-1,) + (1,) * (first.ndim - 2)
+            return lambda rows: self.rest(rows + embedding.view(shape))
+
+        return torch.cat(
+            [
+                _where_assigned(told(embedding), first, assignment, cluster)
+                for cluster, embedding in enumerate(self.embeddings)
+            ],
+            dim=1,
+        )
+
+    @torch.no_grad()
+    def _take_clusters(self, order: Tensor) -> None:
+        self.embeddings.copy_(self.embeddings[order.to(self.embeddings.device)])
+
+
+def build_discriminator(
+    settings: DiscriminatorSettings, channels: int, clusters: int | None, output_tap: bool
+) -> Discriminator:
+    """A discriminator with PyTorch's usual initial weights.
+
+    Args:
+        settings: network and kind.
+        channels: C of the features.
+        clusters: K; None for a loss over all positions, which has one output whatever the kind.
+        output_tap: whether the features are the segmentation network's output, which patch
+            networks see at the size of the input.
+    """
+    upsample = output_tap and settings.network in ("patch", "patch3d")
+    if clusters is None or settings.kind == "shared_balanced":
+        return SharedTrunk(settings.network, upsample, None, _layers(settings, channels, 1))
+    if settings.kind == "conditioned":
+        layers = _layers(settings, channels, 1)
+        return ConditionedNetwork(settings.network, upsample, clusters, layers)
+    if settings.kind == "per_cluster" and not settings.shared_trunk:
+        networks = [_layers(settings, channels, 1) for _ in range(clusters)]
+        return SeparateNetworks(settings.network, upsample, networks)
+    outputs = 2 * clusters if settings.kind == "joint2K" else clusters
+    layers = _layers(settings, channels, outputs)
+    return SharedTrunk(settings.network, upsample, clusters, layers)
+
+
+def _layers(settings: DiscriminatorSettings, channels: int, outputs: int) -> _Layers:
+    if settings.network == "token":
+        return _token_layers(channels, settings.width, settings.dropout, outputs)
+    if settings.network == "pixel":
+        return _pixel_layers(channels, settings.width, outputs)
+    return _patch_layers(channels, settings.width, outputs, clips=settings.network == "patch3d")
+
+
+def _token_layers(channels: int, width: int, dropout: float, outputs: int) -> _Layers:
+    hidden = nn.Sequential(
+        nn.LeakyReLU(SLOPE),
+        nn.Dropout(dropout),
+        nn.Linear(width, width),
+        nn.LeakyReLU(SLOPE),
+        nn.Dropout(dropout),
+    )
+    return _Layers(nn.Linear(channels, width), hidden, nn.Linear(width, outputs), width)
+
+
+def _pixel_layers(channels: int, width: int, outputs: int) -> _Layers:
+    half = max(1, width // 2)
+    hidden = nn.Sequential(
+        nn.LeakyReLU(SLOPE), nn.Conv2d(width, half, 3, padding=1), nn.LeakyReLU(SLOPE)
+    )
+    first = nn.Conv2d(channels, width, 3, padding=1)
+    return _Layers(first, hidden, nn.Conv2d(half, outputs, 3, padding=1), width)
+
+
+def _patch_layers(channels: int, width: int, outputs: int, clips: bool) -> _Layers:
+    """Five convolutions of stride 2; the default width gives AdaptSegNet's 64, 128, 256, 512."""
+
+    def convolution(channels_in: int, channels_out: int) -> nn.Module:
+        if clips:
+            return nn.Conv3d(channels_in, channels_out, (3, 4, 4), (1, 2, 2), 1)
+        return nn.Conv2d(channels_in, channels_out, 4, 2, 1)
+
+    narrow = max(1, width // 4)
+    hidden = nn.Sequential(nn.LeakyReLU(SLOPE))
+    for factor in (1, 2, 4):
+        hidden.append(convolution(narrow * factor, narrow * factor * 2))
+        hidden.append(nn.LeakyReLU(SLOPE))
+    return _Layers(convolution(channels, narrow), hidden, convolution(narrow * 8, outputs), narrow)
+
+
+def _where_assigned(
+    judge: Callable[[Tensor], Tensor], features: Tensor, assignment: Tensor | None, cluster: int
+) -> Tensor:
+    """One cluster's logits; of tokens, only those with a share in the cluster are judged."""
+    if assignment is None or features.ndim > 2:
+        return judge(features)
+    rows = assignment[:, cluster].nonzero().squeeze(1)
+    judged = judge(features[rows])
+    return judged.new_zeros((len(features), 1)).index_copy(0, rows, judged)
+
+
+def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if maps.ndim == 4:
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    frames = maps.shape[2]
+    return F.interpolate(maps, size=(frames, *size), mode="trilinear", align_corners=False)

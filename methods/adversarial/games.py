@@ -1,0 +1,346 @@
+"""How a segmentation network and a discriminator play against each other at one tap.
+
+Sources: Ganin et al., DANN, JMLR 2016 (gradient reversal and the growth of lambda); Tsai et al.,
+AdaptSegNet, CVPR 2018 (the non-saturating game and its least-squares variant); Tzeng et al.,
+Simultaneous deep transfer across domains and tasks, ICCV 2015 (confusion); Luo et al., Taking a
+closer look at domain shift (CLAN), CVPR 2019 (lambda that decays).
+
+All games need one backward pass and one optimiser step for network and discriminator together.
+In reversal the network's gradient rides on the discriminator's loss. In the others the network
+plays against a discriminator whose parameters are constants, and the discriminator learns on
+features without a gradient. Network and discriminator thus move at the same time, each against
+the other's parameters of the step before.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bench.errors import ConfigError, MethodError
+from methods.adversarial.discriminators import build_discriminator
+from methods.adversarial.losses import (
+    ClusterWeights,
+    Criterion,
+    LossTerm,
+    cluster_weights,
+    confounding_loss,
+    discriminator_loss,
+    soften_targets,
+)
+from methods.adversarial.settings import AlignmentSettings, ClusterSettings, GameSettings
+from methods.adversarial.tokens import flatten_positions, pool_to_grid, unflatten_positions
+
+Direction = Literal["both", "video_to_image"]
+Schedule = Literal["dann", "constant", "linear_decay"]
+
+DANN_STEEPNESS = 10.0
+
+
+class _ReverseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * gradients[0], None
+
+
+def reverse_gradient(x: Tensor, strength: float) -> Tensor:
+    """The identity, with a gradient that is multiplied by ``-strength`` (DANN, section 2.4)."""
+    reversed_: Tensor = _ReverseGradient.apply(x, strength)  # type: ignore[no-untyped-call]
+    return reversed_
+
+
+def schedule(name: Schedule, start: float, spent: float) -> float:
+    """Lambda's factor.
+
+    With p the share spent of what follows ``start``: ``"dann"`` is ``2 / (1 + exp(-10 p)) - 1``,
+    ``"constant"`` is 1, ``"linear_decay"`` is ``1 - p``. All are 0 before ``start``.
+
+    Args:
+        name: of the curve.
+        start: share of the training before it, in [0, 1).
+        spent: share of the training that is over, in [0, 1].
+
+    Returns:
+        A number in [0, 1].
+    """
+    if spent < start:
+        return 0.0
+    p = min((spent - start) / (1 - start), 1.0)
+    if name == "dann":
+        return 2 / (1 + math.exp(-DANN_STEEPNESS * p)) - 1
+    return 1.0 if name == "constant" else 1 - p
+
+
+def direction_of(game: GameSettings) -> Direction:
+    """Whose features are moved: the game's own setting, or else what is usual for it."""
+    if game.direction is not None:
+        return game.direction
+    return "both" if game.loss in ("reversal", "confusion") else "video_to_image"
+
+
+class AlignmentResult(NamedTuple):
+    """One step of the game. The caller adds both losses to its own and calls backward once.
+
+    Attributes:
+        network_loss: scalar, lambda included; without gradient to the discriminator. 0 for
+            reversal.
+        discriminator_loss: scalar; without gradient to the network, except reversal's.
+        monitors: ``discriminator_loss``; ``network_loss``; ``accuracy_image`` and
+            ``accuracy_video``; ``accuracy_cluster_0`` and so on for clustered losses; ``skipped``
+            (1 where no cluster was valid, else 0); ``feature_norm_image`` and
+            ``feature_norm_video``, mean L2 norms. NaN where nothing was judged, so that a skipped
+            step is not mistaken for a discriminator that wins.
+    """
+
+    network_loss: Tensor
+    discriminator_loss: Tensor
+    monitors: dict[str, float]
+
+
+class _Judged(NamedTuple):
+    """One domain: its features, and for each position the share of every cluster."""
+
+    features: Tensor
+    assignment: Tensor
+
+
+class Alignment(nn.Module):
+    """One tap's discriminator and its game against the segmentation network.
+
+    Args:
+        settings: of the adversarial loss at this tap.
+        game: how it is played.
+        clusters: needed for clustered losses, for K, weighting and the fewest tokens.
+        channels: of the tap's features.
+        output_tap: whether the tap is the network's output, which patch discriminators see at the
+            size of the input.
+
+    Attributes:
+        discriminator: its parameters are all that is trained here.
+        clustered: whether :meth:`forward` needs assignments.
+
+    Raises:
+        ConfigError: for a clustered loss without clusters, or least squares on a softmax.
+    """
+
+    def __init__(
+        self,
+        settings: AlignmentSettings,
+        game: GameSettings,
+        clusters: ClusterSettings | None,
+        channels: int,
+        output_tap: bool,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.game = game
+        self.clustered = settings.loss == "clustered"
+        if self.clustered and clusters is None:
+            raise ConfigError(
+                f"alignments.{settings.tap}.loss",
+                "clustered, without clusters",
+                "settings of clusters",
+                "Give clusters, or use the global loss.",
+            )
+        self.clusters = clusters if self.clustered else None
+        self.joint = self.clustered and settings.discriminator.kind == "joint2K"
+        if self.joint and game.loss == "least_squares":
+            raise ConfigError(
+                "game.loss",
+                "least_squares with a joint2K discriminator",
+                "a game on probabilities",
+                "Use non_saturating, reversal or confusion: joint2K is one softmax.",
+            )
+        self.direction = direction_of(game)
+        self.discriminator = build_discriminator(
+            settings.discriminator,
+            channels,
+            self.clusters.count if self.clusters is not None else None,
+            output_tap,
+        )
+
+    @property
+    def criterion(self) -> Criterion:
+        """How the discriminator's outputs become losses."""
+        if self.joint:
+            return "joint"
+        return "least_squares" if self.game.loss == "least_squares" else "cross_entropy"
+
+    def forward(
+        self,
+        image_features: Tensor,
+        video_features: Tensor,
+        image_assignment: Tensor | None,
+        video_assignment: Tensor | None,
+        strength: float,
+        size: tuple[int, int] | None = None,
+    ) -> AlignmentResult:
+        """Play one step.
+
+        Args:
+            image_features: float tokens ``(M, C)`` for a token discriminator, maps
+                ``(N, C, h, w)`` for pixel and patch, clips ``(B, C, T, h, w)`` for patch3d.
+            video_features: the same of video.
+            image_assignment: float ``(M, K)``, one row per position of the features, or maps
+                ``(N, K, h'', w'')`` of any size. Rows sum to 1, or to 0 for rejected positions.
+                No gradient passes. Ignored by global losses. A clustered loss is skipped while
+                it is None, as before the first clustering.
+            video_assignment: the same of video.
+            strength: the factor of :func:`schedule`, in [0, 1]. Lambda is this times
+                ``settings.weight``; the multiplication is done here.
+            size: height and width of the input in pixels, to which patch discriminators at output
+                taps upsample (AdaptSegNet). None leaves the maps as they are.
+
+        Raises:
+            MethodError: if shapes do not fit.
+        """
+        if self.clustered and (image_assignment is None or video_assignment is None):
+            return self._skip(image_features, video_features)
+        image = _Judged(image_features, self._shares(image_features, image_assignment))
+        video = _Judged(video_features, self._shares(video_features, video_assignment))
+        balance = self._balance(image, video)
+        strength = strength * self.settings.weight
+        term = self._discriminator_term(image, video, balance, strength, size)
+        network = self._network_loss(image, video, balance, strength, size)
+        return AlignmentResult(network, term.value, self._monitors(image, video, term, network))
+
+    def _shares(self, features: Tensor, assignment: Tensor | None) -> Tensor:
+        """Assignments laid out like the features, or over one cluster for global losses."""
+        if self.clusters is None or assignment is None:
+            return features.new_ones((features.shape[0], 1, *features.shape[2:]), dtype=torch.float)
+        if assignment.ndim < 2 or assignment.shape[1] != self.clusters.count:
+            raise MethodError(
+                f"alignment at {self.settings.tap}",
+                f"assignments of shape {tuple(assignment.shape)}",
+                f"{self.clusters.count} clusters in dimension 1",
+                "Set clusters.count to the number of clusters that are assigned.",
+            )
+        shares = assignment.detach().float()
+        if shares.ndim == 2:
+            shares = unflatten_positions(shares, features)
+        if self.joint:
+            shares = soften_targets(shares, self.settings.discriminator.temperature)
+        return shares
+
+    def _balance(self, image: _Judged, video: _Judged) -> ClusterWeights:
+        """Weights by masses before any pooling: ``fewest`` counts positions of the features."""
+        image_mass = flatten_positions(image.assignment).sum(0)
+        video_mass = flatten_positions(video.assignment).sum(0)
+        if self.clusters is None:
+            return cluster_weights(image_mass, video_mass, "uniform", 0)
+        return cluster_weights(
+            image_mass, video_mass, self.clusters.weighting, self.clusters.fewest
+        )
+
+    def _judge(
+        self, judged: _Judged, size: tuple[int, int] | None, constant: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits and assignments ``(M, .)`` on the discriminator's output grid.
+
+        Args:
+            judged: one domain.
+            size: of the input.
+            constant: whether the discriminator's parameters are constants.
+        """
+        arguments = (judged.features, judged.assignment, size)
+        if constant:
+            parameters = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+            logits = functional_call(self.discriminator, parameters, arguments)
+        else:
+            logits = self.discriminator(*arguments)
+        pooled = pool_to_grid(judged.assignment, logits.shape[2:])
+        return flatten_positions(logits), flatten_positions(pooled)
+
+    def _discriminator_term(
+        self,
+        image: _Judged,
+        video: _Judged,
+        balance: ClusterWeights,
+        strength: float,
+        size: tuple[int, int] | None,
+    ) -> LossTerm:
+        def seen(judged: _Judged, moved: bool) -> _Judged:
+            if moved and self.game.loss == "reversal":
+                return judged._replace(features=reverse_gradient(judged.features, strength))
+            return judged._replace(features=judged.features.detach())
+
+        image_logits, image_share = self._judge(seen(image, self.direction == "both"), size)
+        video_logits, video_share = self._judge(seen(video, True), size)
+        return discriminator_loss(
+            image_logits,
+            video_logits,
+            image_share,
+            video_share,
+            balance,
+            self.criterion,
+            self.game.label_smoothing,
+            self._clip,
+        )
+
+    def _network_loss(
+        self,
+        image: _Judged,
+        video: _Judged,
+        balance: ClusterWeights,
+        strength: float,
+        size: tuple[int, int] | None,
+    ) -> Tensor:
+        """Lambda times: make video look like images and, in both directions, the reverse."""
+        if self.game.loss == "reversal" or strength == 0:
+            return balance.weights.new_zeros(())
+        confused = self.game.loss == "confusion"
+
+        def loss(judged: _Judged, target: float) -> Tensor:
+            logits, share = self._judge(judged, size, constant=True)
+            return confounding_loss(logits, share, balance, target, self.criterion, self._clip)
+
+        video_loss = loss(video, 0.5 if confused else 0.0)
+        if self.direction == "video_to_image":
+            return strength * video_loss
+        return strength * 0.5 * (video_loss + loss(image, 0.5 if confused else 1.0))
+
+    @property
+    def _clip(self) -> float:
+        return self.settings.discriminator.clip if self.joint else 1.0
+
+    def _skip(self, image_features: Tensor, video_features: Tensor) -> AlignmentResult:
+        """Nothing to play for: no assignments yet."""
+        zero = image_features.new_zeros((), dtype=torch.float)
+        count = 0 if self.clusters is None else self.clusters.count
+        unknown = torch.full_like(zero, math.nan)
+        term = LossTerm(zero, unknown, unknown, unknown.expand(count), skipped=True)
+        image, video = _Judged(image_features, zero), _Judged(video_features, zero)
+        return AlignmentResult(zero, zero, self._monitors(image, video, term, zero))
+
+    @torch.no_grad()
+    def _monitors(
+        self, image: _Judged, video: _Judged, term: LossTerm, network: Tensor
+    ) -> dict[str, float]:
+        values = {
+            "discriminator_loss": math.nan * term.value if term.skipped else term.value,
+            "network_loss": math.nan * network if term.skipped else network,
+            "accuracy_image": term.image_accuracy,
+            "accuracy_video": term.video_accuracy,
+            "feature_norm_image": _mean_norm(image.features),
+            "feature_norm_video": _mean_norm(video.features),
+        }
+        if self.clustered:
+            for cluster, accuracy in enumerate(term.cluster_accuracy):
+                values[f"accuracy_cluster_{cluster}"] = accuracy
+        # One transfer from the device for all of them.
+        numbers = torch.stack([value.float() for value in values.values()]).tolist()
+        return dict(zip(values, numbers, strict=True)) | {"skipped": float(term.skipped)}
+
+
+def _mean_norm(features: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(features.float(), dim=1)
+    return norms.mean()

@@ -1,0 +1,316 @@
+"""What goes wrong in adversarial training, measured: clusters, discriminators, features.
+
+A clustered loss fails silently. If clusters hold one domain each, or too few tokens, nothing is
+aligned; if they change their meaning, discriminators play against the wrong tokens. A
+discriminator that always wins gives no useful gradient, and one that always loses may face
+features that have collapsed rather than ones that agree.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LARGEST_DOMAIN_NMI = 0.3
+LARGEST_SKIPPED_SHARE = 0.5
+LARGEST_CHURN = 0.5
+"""Above any of these three, a clustered loss does little of what it should."""
+
+WON_LOSS = 0.02
+WON_STEPS = 1000
+"""A discriminator's loss below the first for so many steps in a row: it has won. The loss of one
+that guesses is ln 2 = 0.69; between 0.2 and 0.5 is usual."""
+
+CHANCE = 0.05
+"""Furthest from 0.5 that both domains' accuracies are with a discriminator that guesses."""
+
+COLLAPSED_SHARE = 0.1
+"""Features have collapsed where their norm or participation ratio fell to this share."""
+
+COLUMNS = ("iteration", "tap", "monitor", "value")
+
+
+@dataclass(frozen=True)
+class ClusterHealth:
+    """How clusters lie to domains and classes, and what of them can be used.
+
+    Attributes:
+        occupancy: float ``(2, K)``, share of each domain's assigned tokens (images first) in every
+            cluster; rows sum to 1, or to 0 without any token.
+        entropy: of the mean of both rows in nats; ln K where clusters are equally large.
+        balance: float ``(K,)``, the smaller of the two masses by the larger; 1 where domains are
+            mixed, 0 in clusters of one domain, NaN in empty ones.
+        purity: share of tokens that belong to the more frequent domain of their cluster; with as
+            many tokens of each domain, 0.5 at best and 1 where every cluster has one domain.
+        nmi_domain: normalised mutual information of cluster and domain; near 0 where all is well.
+        nmi_class: of cluster and true class on labelled images, or None without labels.
+        skipped_share: share of tokens that get no gradient: rejected, or in a cluster with too few
+            tokens of a domain.
+        churn: share of tokens that changed cluster at the last refresh; NaN if unknown.
+        accuracy: float ``(K,)``, of the discriminator per cluster, or None.
+    """
+
+    occupancy: Tensor
+    entropy: float
+    balance: Tensor
+    purity: float
+    nmi_domain: float
+    nmi_class: float | None
+    skipped_share: float
+    churn: float
+    accuracy: Tensor | None
+
+    def monitors(self) -> dict[str, float]:
+        """All of it by name, with numbers of clusters at the end, for :class:`MonitorLog`."""
+        values = {
+            "clusters_entropy": self.entropy,
+            "clusters_purity": self.purity,
+            "clusters_nmi_domain": self.nmi_domain,
+            "clusters_skipped_share": self.skipped_share,
+            "clusters_churn": self.churn,
+        }
+        if self.nmi_class is not None:
+            values["clusters_nmi_class"] = self.nmi_class
+        for name, row in (
+            ("occupancy_image", self.occupancy[0]),
+            ("occupancy_video", self.occupancy[1]),
+            ("balance", self.balance),
+            ("accuracy", self.accuracy),
+        ):
+            if row is not None:
+                values |= {f"clusters_{name}_{k}": value for k, value in enumerate(row.tolist())}
+        return values
+
+
+@dataclass(frozen=True)
+class DiscriminatorHealth:
+    """How a discriminator and the features it sees are doing.
+
+    Attributes:
+        accuracy_image: share of image tokens that it calls image.
+        accuracy_video: share of video tokens that it calls video.
+        won_steps: of :class:`LossWatch`.
+        feature_norm: mean L2 norm of the features now.
+        first_feature_norm: the same before the adversarial loss set in.
+        participation: :func:`participation_ratio` of the features now.
+        first_participation: the same before the adversarial loss set in.
+    """
+
+    accuracy_image: float
+    accuracy_video: float
+    won_steps: int
+    feature_norm: float
+    first_feature_norm: float
+    participation: float
+    first_participation: float
+
+
+class LossWatch(nn.Module):
+    """Counts for how many steps in a row a discriminator's loss has been next to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def update(self, loss: float) -> int:
+        """See a step's loss; NaN, of a step without any, changes nothing.
+
+        Returns:
+            Steps in a row, this one included.
+        """
+        if not math.isnan(loss):
+            self.steps.copy_(self.steps + 1 if loss < WON_LOSS else torch.zeros_like(self.steps))
+        return int(self.steps)
+
+
+def cluster_health(
+    image_assignment: Tensor,
+    video_assignment: Tensor,
+    fewest: float,
+    image_labels: Tensor | None = None,
+    churn: float = math.nan,
+    accuracy: Tensor | None = None,
+) -> ClusterHealth:
+    """Examine a batch's assignments.
+
+    Args:
+        image_assignment: float ``(M, K)``; rows of zeros are rejected tokens.
+        video_assignment: float ``(M', K)``.
+        fewest: tokens of each domain that a cluster needs to count.
+        image_labels: int64 ``(M,)``; negative ones and 255 are unknown.
+        churn: of the last refresh.
+        accuracy: float ``(K,)``, of the discriminator.
+    """
+    assignments = [image_assignment.double(), video_assignment.double()]
+    mass = torch.stack([assignment.sum(0) for assignment in assignments])
+    occupancy = mass / mass.sum(1, keepdim=True).clamp_min(1e-12)
+    shares = occupancy.mean(0)
+    valid = (mass >= fewest).all(0)
+    used = sum(_rows_to_one(assignment)[:, valid].sum() for assignment in assignments)
+    tokens = sum(len(assignment) for assignment in assignments)
+    nmi_class = None
+    if image_labels is not None:
+        known = (image_labels >= 0) & (image_labels != 255)
+        classes = F.one_hot(image_labels[known].long()).double()
+        nmi_class = normalised_mutual_information(assignments[0][known].T @ classes)
+    return ClusterHealth(
+        occupancy=occupancy,
+        entropy=float(torch.special.entr(shares).sum()),
+        balance=mass.amin(0) / mass.amax(0),  # 0 / 0 is NaN for empty clusters
+        purity=float(mass.amax(0).sum() / mass.sum()),
+        nmi_domain=normalised_mutual_information(mass.T),
+        nmi_class=nmi_class,
+        skipped_share=1 - float(used) / max(tokens, 1),
+        churn=churn,
+        accuracy=accuracy,
+    )
+
+
+def normalised_mutual_information(contingency: Tensor) -> float:
+    """Mutual information of two partitions by the mean of their entropies.
+
+    Args:
+        contingency: float ``(A, B)``, mass of tokens in each pair of groups.
+
+    Returns:
+        Between 0, independent, and 1, the same groups; 0 where either has but one group, or
+        there is no token at all.
+    """
+    total = contingency.sum()
+    if total <= 0:
+        return 0.0
+    joint = contingency.double() / total
+    entropies = [float(torch.special.entr(joint.sum(axis)).sum()) for axis in (0, 1)]
+    if min(entropies) <= 0:
+        return 0.0
+    information = sum(entropies) - float(torch.special.entr(joint).sum())
+    return max(0.0, information / (sum(entropies) / 2))
+
+
+def participation_ratio(features: Tensor) -> float:
+    """How many directions features spread over: ``(sum of variances)^2 / sum of their squares``.
+
+    The variances are those along the principal directions.
+
+    Args:
+        features: float ``(M, C)``.
+
+    Returns:
+        Between 1, all on a line, and min(C, M - 1); 0 where all are the same.
+    """
+    centred = features.detach().double() - features.detach().double().mean(0)
+    gram = centred.T @ centred if len(centred) > centred.shape[1] else centred @ centred.T
+    squares = float(gram.square().sum())
+    return float(gram.trace()) ** 2 / squares if squares > 0 else 0.0
+
+
+def feature_norm(features: Tensor) -> float:
+    """Mean L2 norm of features ``(M, C)``."""
+    return float(features.detach().float().norm(dim=1).mean())
+
+
+def alarms(
+    clusters: ClusterHealth | None = None, discriminator: DiscriminatorHealth | None = None
+) -> list[str]:
+    """What should worry, each as a sentence; nothing where all is well or unknown.
+
+    Args:
+        clusters: of a tap with a clustered loss.
+        discriminator: of any tap.
+    """
+    found = []
+    if clusters is not None:
+        found += _cluster_alarms(clusters)
+    if discriminator is not None:
+        found += _discriminator_alarms(discriminator)
+    return found
+
+
+def _cluster_alarms(health: ClusterHealth) -> list[str]:
+    found = []
+    if health.nmi_domain > LARGEST_DOMAIN_NMI:
+        found.append(
+            f"Clusters follow the domain (NMI {health.nmi_domain:.2f}), so the clustered loss does "
+            "almost nothing; cluster teacher or frozen features, or change the number of clusters."
+        )
+    if health.skipped_share > LARGEST_SKIPPED_SHARE:
+        found.append(
+            f"{health.skipped_share:.0%} of the tokens are rejected or in clusters with too few "
+            "tokens of a domain, so the clustered loss does almost nothing; use fewer clusters, "
+            "more tokens, or a lower limit."
+        )
+    if health.churn > LARGEST_CHURN:
+        found.append(
+            f"{health.churn:.0%} of the tokens changed cluster at the last refresh, so "
+            "discriminators are out of date; refresh more often, or cluster teacher features."
+        )
+    return found
+
+
+def _discriminator_alarms(health: DiscriminatorHealth) -> list[str]:
+    if health.won_steps >= WON_STEPS:
+        return [
+            f"The discriminator has won: its loss was below {WON_LOSS} for {health.won_steps} "
+            "steps in a row. Training has collapsed; lower the discriminator's learning rate, make "
+            "it smaller, use dropout or label smoothing, or start later."
+        ]
+    accuracies = (health.accuracy_image, health.accuracy_video)
+    guesses = all(abs(accuracy - 0.5) <= CHANCE for accuracy in accuracies)
+    lost = [
+        f"{name} fell from {first:.3g} to {now:.3g}"
+        for name, now, first in (
+            ("norm", health.feature_norm, health.first_feature_norm),
+            ("participation ratio", health.participation, health.first_participation),
+        )
+        if now < COLLAPSED_SHARE * first
+    ]
+    if guesses and lost:
+        return [
+            f"The discriminator guesses because features have collapsed: their {lost[0]}; "
+            "lower the weight of the adversarial loss."
+        ]
+    return []
+
+
+def _rows_to_one(assignment: Tensor) -> Tensor:
+    """Rows scaled to sum to 1; those of zeros stay."""
+    return assignment / assignment.sum(1, keepdim=True).clamp_min(1e-12)
+
+
+class MonitorLog:
+    """``monitors.csv``: one row per measured number, in columns ``iteration, tap, monitor, value``.
+
+    Args:
+        path: of the file. It is begun anew, or continued where training resumes.
+        resumed_at: last iteration whose rows stay; None for a new training.
+    """
+
+    def __init__(self, path: Path, resumed_at: int | None = None) -> None:
+        self.path = path
+        kept: list[list[str]] = []
+        if resumed_at is not None and path.is_file():
+            with path.open(newline="") as file:
+                rows = list(csv.reader(file))[1:]
+            # A row that was cut short when the process was killed is of a later iteration.
+            kept = [row for row in rows if len(row) == len(COLUMNS) and int(row[0]) <= resumed_at]
+        temporary = path.with_name(f".{path.name}.tmp")
+        with temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *kept])
+        temporary.replace(path)
+
+    def write(self, iteration: int, monitors: Mapping[str, float], tap: str = "") -> None:
+        """Append numbers measured in an iteration; NaN, which was not measured, is left out."""
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerows(
+                (iteration, tap, name, f"{value:.6g}")
+                for name, value in monitors.items()
+                if not math.isnan(value)
+            )
