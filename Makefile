@@ -9,8 +9,9 @@ run: $(VENV)/.installed
 	$(BIN)/python -m bench run --methods imagenet,copy --out runs/first
 	$(BIN)/python -m bench report runs/first
 
+# Two processes with a thread each: more of both would fight for two cores.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m pytest --benchmark-only

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -379,66 +380,116 @@ def train(
             console.print(f"Curve: {result.with_name('curve.csv')}", soft_wrap=True)
 
 
+OutOption = Annotated[
+    Path | None, typer.Option(help="The folder of all runs. Default: runs/<file's name>")
+]
+SequencesOption = Annotated[
+    str | None, typer.Option(help="Only these sequences, separated by commas.")
+]
+SeedsOption = Annotated[str | None, typer.Option(help="Seeds, separated by commas.")]
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Jobs at a time.")]
+RowsDryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the rows, and run nothing.")
+]
+
+
 @app.command()
 def ablate(
     file: Annotated[Path, typer.Argument(help="YAML, for instance configs/ablations/shls/*.yaml.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The ablation's folder. Default: runs/<file's name>"),
-    ] = None,
+    out: OutOption = None,
     root: RootOption = None,
-    sequences: Annotated[
-        str | None,
-        typer.Option(help="Only these sequences, separated by commas."),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(help="Seeds, separated by commas. Default: 0"),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Jobs at a time.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the combinations, and run nothing.")
-    ] = False,
+    sequences: SequencesOption = None,
+    seeds: SeedsOption = None,
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+    dry_run: RowsDryRunOption = False,
 ) -> None:
     """Run one method under every combination of some settings, trained where that needs it.
 
     The same command again continues; values added to the file are computed beside the others.
+    With several --seeds, combinations that are trained are trained once for each.
     """
-    from bench.ablate import combinations, load_ablation, run_ablation
+    from bench.ablate import load_ablation, rows_of
+
+    config = load_ablation(file)
+    places: dict[str, Any] = {"root": root, "sequences": names(sequences), "seeds": names(seeds)}
+    places |= {"device": device, "workers": workers, "data": config.data}
+    folder = out or Path("runs", file.stem)
+    _, complete = _run_rows(config.title, rows_of(config), places, folder, dry_run)
+    if not complete:
+        sys.exit(1)
+
+
+@app.command()
+def suite(
+    file: Annotated[Path, typer.Argument(help="YAML, for instance configs/suites/*.yaml.")],
+    out: OutOption = None,
+    root: RootOption = None,
+    sequences: SequencesOption = None,
+    seeds: SeedsOption = None,
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+    dry_run: RowsDryRunOption = False,
+) -> None:
+    """Run the rows of a suite, trained where they need it, and write the report.
+
+    The same command again continues; rows added to the file are computed beside the others.
+    """
+    from bench.registry import load_reports
+    from bench.store import load_run
+    from bench.suite import load_suite, rows_of
+
+    config = load_suite(file)
+    places: dict[str, Any] = {
+        "root": root,
+        "sequences": names(sequences),
+        "seeds": names(seeds) or config.seeds,
+    }
+    places |= {"device": device, "workers": workers}
+    places |= {"data": config.data, "protocol": config.protocol}
+    folder = out or Path("runs", file.stem)
+    title = f"{config.title} ({config.comparison})"
+    runs, complete = _run_rows(title, rows_of(config, file), places, folder, dry_run)
+    if runs:
+        files = load_reports().build([load_run(path) for path in runs], folder / "report")
+        console.print(f"Report: {files.page}", soft_wrap=True)
+    if not complete:
+        sys.exit(1)
+
+
+def _run_rows(
+    title: str, rows: list[Any], places: dict[str, Any], folder: Path, dry_run: bool
+) -> tuple[list[Path], bool]:
+    """Run an experiment's rows and print their table; their runs, and whether all finished."""
     from bench.config import load_run_config
+    from bench.experiment import run_rows
     from bench.registry import load_reports
     from bench.store import load_run
 
-    config = load_ablation(file)
     if dry_run:
-        for point in combinations(config):
-            console.print(f"{point.name}{'  (trained)' if point.trained else ''}", markup=False)
-        return
-    options = load_run_config(
-        None,
-        {
-            "root": root,
-            "sequences": names(sequences),
-            "seeds": names(seeds),
-            "device": device,
-            "workers": workers,
-        },
-    )
-    folder = out or Path("runs", file.stem)
+        for row in rows:
+            console.print(f"{row.name}{'  (trained)' if row.training else ''}", markup=False)
+        return [], True
     folder.mkdir(parents=True, exist_ok=True)
-    runs = run_ablation(
-        config,
-        options,
+    outcomes = run_rows(
+        rows,
+        load_run_config(None, places),
         folder,
         _training_progress,
         _run_with_bar,
         lambda line: errors.print(line, markup=False, highlight=False),
     )
-    console.print(config.title, style="bold", markup=False)
-    load_reports().print_table([load_run(path) for path in runs], console)
-    listed = " ".join(str(path) for path in runs)
-    console.print(f"\nPage and figures: python -m bench report {listed}", soft_wrap=True)
+    runs = [path for outcome in outcomes for path in outcome.runs]
+    console.print(title, style="bold", markup=False)
+    if runs:
+        load_reports().print_table([load_run(path) for path in runs], console)
+        listed = " ".join(shlex.quote(str(path)) for path in runs)
+        console.print(f"\nPage and figures: python -m bench report {listed}", soft_wrap=True)
+    missing = [outcome for outcome in outcomes if outcome.reason]
+    for outcome in missing:
+        errors.print(f"{outcome.row.name}: not finished: {outcome.reason}", markup=False)
+    return runs, not missing
 
 
 @contextlib.contextmanager
@@ -480,6 +531,96 @@ def _training_progress(method: str) -> Iterator[Any]:
 
 
 @app.command()
+def gap(
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")],
+    images: Annotated[str, typer.Option(help="A dataset of labelled images.")],
+    videos: Annotated[str, typer.Option(help="A dataset of labelled videos.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write. Default: runs/gap-<date and time>"),
+    ] = None,
+    root: RootOption = None,
+    limit: Annotated[int, typer.Option(min=6, help="Most images, and most videos.")] = 50,
+    short_side: Annotated[
+        int, typer.Option(min=32, help="Images and frames are shrunk to this short side.")
+    ] = 240,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Networks side by side: [METHOD.]LABEL=FILE,... The label source means trained on "
+            "images only, oracle with video labels. A label again is another seed."
+        ),
+    ] = None,
+    factors: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the curves, separated by commas. Default: motion_blur,low_light,"
+            "low_resolution,compression,framing; also defocus, location, scale."
+        ),
+    ] = None,
+    taps: Annotated[
+        str | None,
+        typer.Option(help="Where features are taken; the last is drawn. Default: all there are."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of samples, factors and folds.")] = 0,
+    preset: Annotated[str | None, typer.Option(help="tiny or paper, for all methods.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    settings: SetOption = None,
+) -> None:
+    """Measure and draw the gap between images and videos, as networks and their scores see it."""
+    import importlib
+
+    from bench.config import parse_assignments
+    from bench.gap.command import fresh_folder, gap_request, measure_gap
+    from bench.run import new_run_name
+
+    chosen = {
+        "methods": names(methods),
+        "images": images,
+        "videos": videos,
+        "root": root,
+        "limit": limit,
+        "short_side": short_side,
+        "weights": weights,
+        "factors": names(factors),
+        "taps": names(taps),
+        "seed": seed,
+        "preset": preset,
+        "device": device,
+        "assignments": parse_assignments(settings or []),
+    }
+    request = gap_request(chosen)
+    path = out or Path("runs") / f"gap-{new_run_name()}"
+    with fresh_folder(path) as work, _steps() as watch:
+        missing = measure_gap(request, work, watch)
+        reports = importlib.import_module("reports.gap")
+        reports.build(work)
+    reports.print_table(path, console)
+    for one in missing:
+        errors.print(f"not measured: {one}", markup=False, soft_wrap=True)
+    console.print(f"\nPage: {path / 'index.html'}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _steps() -> Iterator[Any]:
+    """A bar over the steps of a measurement; a line for each kind where nobody watches."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), console=errors, transient=True) as progress:
+        bar = progress.add_task("samples", total=None)
+        said = [""]
+
+        def watch(what: str, done: int, total: int) -> None:
+            progress.update(bar, description=what, completed=done, total=total)
+            if not progress.console.is_terminal and what != said[0]:
+                said[0] = what
+                progress.console.print(f"{done} of {total}: {what}", markup=False, highlight=False)
+
+        yield watch
+
+
+@app.command()
 def report(
     runs: Annotated[
         list[Path] | None,
@@ -488,6 +629,10 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write. Default: RUN/report"),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The method others are compared with. Default: the best one."),
     ] = None,
 ) -> None:
     """Turn runs into tables, figures and one HTML page."""
@@ -502,9 +647,39 @@ def report(
         runs = [max(stored, key=lambda folder: (folder / "run.json").stat().st_mtime)]
     reports = load_reports()
     loaded = [load_run(path) for path in runs]
-    files = reports.build(loaded, out or runs[0] / "report")
+    files = reports.build(loaded, out or runs[0] / "report", baseline)
     reports.print_table(loaded, console)
     console.print(f"\nReport: {files.page}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    submission: Annotated[
+        str | None,
+        typer.Option(help="A server's layout: davis17 or youtube-vos. Needs --out."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The submission: FILE.zip.")] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(help="FILE.zip of one folder of masks per sequence; `evaluate` reads it."),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Where there are several.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Where there are several; '' is the method's default.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Where there are several.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Where there are several.")] = None,
+) -> None:
+    """Pack a run's masks for a benchmark's server, or for anybody; all or nothing."""
+    from bench.export import Choice
+    from bench.export import export as write
+
+    for written in write(runs, Choice(method, variant, data, seed), submission, out, masks):
+        console.print(
+            f"{written.path}: {written.masks} masks of {written.sequences} sequences",
+            soft_wrap=True,
+        )
 
 
 @app.command()

@@ -513,7 +513,7 @@ def newest_weights(
 
     Args:
         method: registered name; trainings lie in ``checkpoints/<method>/``.
-        packaged: folder of shipped ``.safetensors`` files.
+        packaged: folder of shipped ``.safetensors`` files, of this method or of several.
         fits: decides by a file's header.
     """
     trained = sorted(
@@ -522,7 +522,8 @@ def newest_weights(
         reverse=True,
     )
     for path in [*trained, *sorted(packaged.glob("*.safetensors"))]:
-        if fits(read_header(path)):
+        header = read_header(path)
+        if header.get("method", method) == method and fits(header):
             return path
     return None
 

@@ -33,7 +33,9 @@ class ReportFiles:
         per_object: ``per_object.csv``.
         markdown: ``table.md``.
         latex: ``table.tex``.
-        figures: every SVG and PNG, sorted.
+        differences: ``differences.csv``.
+        figures: every SVG, PDF and PNG, sorted.
+        assets: files that the page loads when a sequence is opened; none where all fits into it.
         notes: what a reader must know about how the runs were combined.
     """
 
@@ -44,31 +46,46 @@ class ReportFiles:
     per_object: Path
     markdown: Path
     latex: Path
+    differences: Path
     figures: tuple[Path, ...]
+    assets: tuple[Path, ...]
     notes: tuple[str, ...]
 
 
-def build(runs: Sequence[Run], out: Path) -> ReportFiles:
+def build(runs: Sequence[Run], out: Path, baseline: str | None = None) -> ReportFiles:
     """Write the report of one or several runs; each file appears whole or not at all.
 
     Args:
         runs: finished or partly finished runs. Where two hold the same job, the newest finished
             one counts, and a note says so.
         out: folder, made where it is missing; files of an earlier report are replaced.
+        baseline: method that differences are taken from, by name or label; otherwise the one with
+            the best mean, on each dataset.
+
+    Raises:
+        ConfigError: the baseline is no method of these runs.
     """
     # Drawing needs seconds of imports that `print_table` should not cost.
     from reports import tables
+    from reports.combine import collect
+    from reports.comparisons import baseline_label, differences_csv
     from reports.figures import draw_all
     from reports.files import write_bytes, write_text
     from reports.page import render
-    from reports.results import collect
 
     results = collect(runs)
-    drawings = draw_all(results)
+    baseline = baseline_label(results, baseline)
+    drawings = draw_all(results, baseline)
     figures = []
     for drawing in drawings:
         figures.append(write_text(out / "figures" / f"{drawing.name}.svg", drawing.svg))
         figures.append(write_bytes(out / "figures" / f"{drawing.name}.png", drawing.png))
+        figures.append(write_bytes(out / "figures" / f"{drawing.name}.pdf", drawing.pdf))
+    page, files = render(results, drawings, baseline)
+    assets = [write_text(out / path, text) for path, text in files.items()]
+    for old in (out / "assets").glob("clip-*.js"):
+        if old not in assets:
+            old.unlink()
     return ReportFiles(
         folder=out,
         table=write_text(out / "table.csv", tables.table_csv(results)),
@@ -76,9 +93,11 @@ def build(runs: Sequence[Run], out: Path) -> ReportFiles:
         per_object=write_text(out / "per_object.csv", tables.per_object_csv(results)),
         markdown=write_text(out / "table.md", tables.table_markdown(results)),
         latex=write_text(out / "table.tex", tables.table_latex(results)),
+        differences=write_text(out / "differences.csv", differences_csv(results, baseline)),
         # The page comes last: where it is, what it links to is too.
-        page=write_text(out / "index.html", render(results, drawings)),
+        page=write_text(out / "index.html", page),
         figures=tuple(sorted(figures)),
+        assets=tuple(sorted(assets)),
         notes=results.notes,
     )
 

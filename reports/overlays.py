@@ -1,43 +1,49 @@
-"""Thumbnails of masks on frames, ground truth and methods alike, small enough to embed."""
+"""Still pictures of masks on frames, small enough to embed; they need no script."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import cast
 
+import cv2
 import numpy as np
 from PIL import Image
 
-from bench.errors import BenchError
-from bench.masks import overlay, read_mask
-from bench.video import RGB, Mask
-from reports.results import DONE, DatasetInfo, Results
+from bench.video import RGB, VOID, Mask
+from reports.footage import Footage
 
-if TYPE_CHECKING:
-    from bench.store import Run
-    from bench.video import Video
-
-FRAMES = 3
+STILLS = 3
 """Frames shown per sequence where the page has room."""
 
-MOST_IMAGES = 450
-"""20 sequences x 3 frames x (6 methods + ground truth) fit; at about 12 kB each, under 6 MB."""
+STILL_SIDE = 224
+"""Longer side of a still in pixels."""
 
-MOST_BYTES = 10_000_000
-"""Encoded images per page; base64 makes a third more of it, so the page stays under 15 MB."""
-
-THUMBNAIL = 320
-"""Longer side in pixels."""
-
-QUALITY = 62
-"""Of WebP: outlines stay clean, a thumbnail takes about 10 kB."""
+QUALITY = 55
+"""Of WebP: outlines stay clean. A still takes about 7 kB as text."""
 
 EMPTY = (64, 64, 64)
 """Background of masks whose frames are not at hand."""
+
+OBJECT_COLOURS = (
+    (255, 214, 0),  # yellow
+    (64, 196, 255),  # sky
+    (255, 105, 180),  # pink
+    (120, 235, 150),  # light green
+    (255, 140, 40),  # orange
+    (190, 150, 255),  # lavender
+    (255, 255, 255),  # white
+    (0, 150, 136),  # teal
+)
+"""Of objects 1, 2, ...; brighter than photographs, so that no one takes them for methods."""
+
+OPACITY = 0.5
+"""Of a mask inside its outline."""
+
+OUTLINE = (16, 16, 16)
+"""Dark rim around every object, so that it is seen on bright frames too."""
 
 
 @dataclass(frozen=True)
@@ -69,218 +75,85 @@ class Strip:
     tiles: tuple[Tile, ...]
 
 
-@dataclass(frozen=True)
-class Clip:
-    """The pictures of one sequence.
-
-    Attributes:
-        name: the sequence.
-        strips: one per shown frame.
-        note: what a reader must know of them.
-    """
-
-    name: str
-    strips: tuple[Strip, ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """The pictures of one dataset.
-
-    Attributes:
-        dataset: the dataset.
-        columns: titles of the columns.
-        sequences: those shown, sorted.
-        note: which were left out and why, empty where none was.
-    """
-
-    dataset: DatasetInfo
-    columns: tuple[str, ...]
-    sequences: tuple[Clip, ...]
-    note: str = ""
-
-
-@dataclass
-class _Budget:
-    """Bytes that may still be spent."""
-
-    left: int = MOST_BYTES
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where one method's masks of one sequence lie, or why they do not."""
-
-    label: str
-    folder: Path | None = None
-    run: Run | None = None
-    reason: str = ""
-
-
-@dataclass
-class _Shown:
-    """A video as far as it can be read here."""
-
-    video: Video | None
-    names: tuple[str, ...] = ()
-    picked: tuple[int, ...] = ()
-    note: str = ""
-    truth: frozenset[int] = field(default_factory=frozenset)
-
-
-def galleries(results: Results) -> list[Gallery]:
-    """Pictures of every dataset, within the page's budget; the lowest seed is shown."""
-    budget = _Budget()
-    columns = len(results.methods) + 1
-    total = sum(len(dataset.sequences) for dataset in results.datasets.values())
-    per_sequence = max(1, min(FRAMES, MOST_IMAGES // max(1, total * columns)))
-    # Where one frame each is still too much, sequences are left out, from every dataset alike.
-    share = min(1.0, MOST_IMAGES / max(1, total * columns * per_sequence))
+def strips(footage: Footage, stills: int = STILLS) -> tuple[Strip, ...]:
+    """Ground truth and every method on a few frames, late ones, where errors have built up."""
     found = []
-    for dataset in results.datasets.values():
-        count = max(1, int(len(dataset.sequences) * share))
-        places = np.linspace(0, len(dataset.sequences) - 1, count).round().astype(int)
-        chosen = [dataset.sequences[place] for place in sorted(set(places.tolist()))]
-        sequences = []
-        for name in chosen:
-            if budget.left <= 0:
-                break
-            sequences.append(_sequence(results, dataset, name, per_sequence, budget))
-        note = ""
-        if len(sequences) < len(dataset.sequences):
-            note = (
-                f"{len(sequences)} of {len(dataset.sequences)} sequences are shown, so that the "
-                "page stays small; all masks lie in the run's folder."
-            )
-        labels = ("Ground truth", *(info.label for info in results.methods.values()))
-        found.append(Gallery(dataset, labels, tuple(sequences), note))
-    return found
+    for place in _late(len(footage.picked), stills):
+        tiles = [truth_tile(footage, place)]
+        tiles += [method_tile(footage, track.info.label, place) for track in footage.tracks]
+        found.append(Strip(footage.names[footage.picked[place]], tuple(tiles)))
+    return tuple(found)
 
 
-def _sequence(
-    results: Results, dataset: DatasetInfo, name: str, frames: int, budget: _Budget
-) -> Clip:
-    sources = [
-        _source(results, dataset, name, key, info.label) for key, info in results.methods.items()
-    ]
-    shown = _open(sources, dataset, name, frames)
-    strips = []
-    for index in shown.picked:
-        image = _image(shown, index)
-        tiles = [_truth_tile(shown, index, image, name, budget)]
-        tiles += [_tile(source, shown.names[index], image, name, budget) for source in sources]
-        strips.append(Strip(shown.names[index], tuple(tiles)))
-    return Clip(name, tuple(strips), shown.note)
+def truth_tile(footage: Footage, place: int) -> Tile:
+    """The ground truth on a shown frame, or the frame alone."""
+    frame = footage.names[footage.picked[place]]
+    image, mask = footage.images[place], footage.truth[place]
+    alt = f"Ground truth of {footage.name}, frame {frame}"
+    if mask is not None:
+        return _tile("Ground truth", alt, image, mask)
+    if image is not None:
+        alt = f"Frame {frame} of {footage.name}; it has no ground truth"
+        return _tile("Frame only", alt, image, np.zeros(footage.size, np.uint8))
+    return Tile("Ground truth", "", alt, reason="dataset not here")
 
 
-def _source(
-    results: Results, dataset: DatasetInfo, sequence: str, key: tuple[str, str], label: str
-) -> _Source:
-    """The masks of the lowest finished seed of a method on a sequence."""
-    jobs = dataset.rows(results.jobs)
-    jobs = jobs[(jobs["method"] == key[0]) & (jobs["variant"] == key[1])]
-    # A method skipped as a whole has one row without a sequence.
-    mine = jobs[jobs["sequence"].isin([sequence, ""])].sort_values("seed")
-    if not len(mine):
-        return _Source(label, reason="not run")
-    done = mine[mine["status"] == DONE]
-    if not len(done):
-        return _Source(label, reason=str(mine["status"].iloc[0]))
-    first = done.iloc[0]
-    run = results.runs[int(first["run_index"])]
-    folder = run.masks(*key, dataset.dataset, sequence, int(first["seed"]))
-    return _Source(label, Path(folder), run)
+def method_tile(footage: Footage, label: str, place: int) -> Tile:
+    """A method's mask on a shown frame."""
+    track = next(track for track in footage.tracks if track.info.label == label)
+    alt = f"Mask of {label} on {footage.name}, frame {footage.names[footage.picked[place]]}"
+    mask = track.masks[place]
+    if mask is None:
+        return Tile(label, "", alt, reason=track.reason or "no mask file")
+    return _tile(label, alt, footage.images[place], mask)
 
 
-def _open(sources: Sequence[_Source], dataset: DatasetInfo, name: str, frames: int) -> _Shown:
-    """Open the video through any of the runs; without it, the masks alone tell the frames."""
-    for run in dict.fromkeys(source.run for source in sources if source.run is not None):
-        video = run.frames_of(dataset.dataset, name)
-        if video is not None:
-            # Where only first masks are public, later frames show more than the annotated ones.
-            later = [index for index in video.annotated if index > 0]
-            candidates = later if len(later) >= frames else list(range(1, len(video)))
-            return _Shown(
-                video,
-                video.frame_names,
-                _spread(candidates or [0], frames),
-                truth=frozenset(video.annotated),
-            )
-    for source in sources:
-        if source.folder is not None and source.folder.is_dir():
-            names = tuple(sorted(path.stem for path in source.folder.glob("*.png")))
-            if names:
-                picked = _spread(list(range(len(names))), frames)
-                note = "The dataset is not on this machine: masks are shown without their frames."
-                return _Shown(None, names, picked, note)
-    return _Shown(None, note="Neither frames nor masks of this sequence are at hand.")
+def blend(image: RGB, mask: Mask) -> RGB:
+    """A frame with its objects tinted and outlined.
+
+    Args:
+        image: uint8 RGB ``(h, w, 3)``.
+        mask: uint8 ids ``(h, w)``; background and void are left untouched.
+
+    Returns:
+        uint8 RGB ``(h, w, 3)``, a new array.
+    """
+    colours = np.asarray(OBJECT_COLOURS, np.float32)
+    shown = (mask != 0) & (mask != VOID)
+    out = image.astype(np.float32)
+    tint = colours[(mask[shown].astype(int) - 1) % len(colours)]
+    out[shown] = (1 - OPACITY) * out[shown] + OPACITY * tint
+    edge = np.zeros_like(shown)
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= mask[1:] != mask[:-1]
+    out[edge] = OUTLINE
+    # Inside the rim the object's own colour, opaque.
+    inner = edge[:, :-1] & shown[:, 1:]
+    out[:, 1:][inner] = colours[(mask[:, 1:][inner].astype(int) - 1) % len(colours)]
+    return out.astype(np.uint8)
 
 
-def _spread(candidates: Sequence[int], count: int) -> tuple[int, ...]:
-    """``count`` entries, evenly from the first third to the end, where errors have built up."""
-    places = np.linspace(len(candidates) / (count + 1), len(candidates) - 1, count)
-    return tuple(sorted({candidates[int(place)] for place in places}))
-
-
-def _image(shown: _Shown, index: int) -> RGB | None:
-    """The frame at thumbnail size; None where it cannot be read."""
-    if shown.video is None:
-        return None
-    try:
-        frame = shown.video.load_frame(index)
-    except (BenchError, OSError):
-        return None
-    height, width = _thumbnail_size(frame.shape[0], frame.shape[1])
-    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def _thumbnail_size(height: int, width: int) -> tuple[int, int]:
-    scale = min(1.0, THUMBNAIL / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _truth_tile(
-    shown: _Shown, index: int, image: RGB | None, sequence: str, budget: _Budget
-) -> Tile:
-    alt = f"Ground truth of {sequence}, frame {shown.names[index]}"
-    if shown.video is None:
-        return Tile("Ground truth", "", alt, reason="dataset not here")
-    if index not in shown.truth:
-        if image is None:
-            return Tile("Ground truth", "", alt, reason="no ground truth")
-        blank = np.zeros(image.shape[:2], dtype=np.uint8)
-        alt = f"Frame {shown.names[index]} of {sequence}; it has no ground truth"
-        return _picture("Frame only", alt, image, blank, budget)
-    try:
-        mask = shown.video.load_mask(index)
-    except (BenchError, OSError):
-        return Tile("Ground truth", "", alt, reason="unreadable")
-    return _picture("Ground truth", alt, image, mask, budget)
-
-
-def _tile(source: _Source, frame: str, image: RGB | None, sequence: str, budget: _Budget) -> Tile:
-    alt = f"Mask of {source.label} on {sequence}, frame {frame}"
-    if source.folder is None:
-        return Tile(source.label, "", alt, reason=source.reason)
-    try:
-        mask = read_mask(source.folder / f"{frame}.png")
-    except BenchError:
-        return Tile(source.label, "", alt, reason="no mask file")
-    return _picture(source.label, alt, image, mask, budget)
-
-
-def _picture(column: str, alt: str, image: RGB | None, mask: Mask, budget: _Budget) -> Tile:
-    """Blend at thumbnail size, so that outlines stay one pixel wide, and encode."""
-    if image is None:
-        size = _thumbnail_size(mask.shape[0], mask.shape[1])
-        image = np.full((*size, 3), EMPTY, dtype=np.uint8)
-    height, width = image.shape[:2]
-    small = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
-    blended = overlay(image, np.asarray(small), opacity=0.55)
+def webp(image: RGB, quality: int = QUALITY) -> str:
+    """An image as a ``data:`` URI."""
     buffer = io.BytesIO()
-    Image.fromarray(blended).save(buffer, format="WEBP", quality=QUALITY, method=4)
-    data = buffer.getvalue()
-    budget.left -= len(data)
-    text = base64.b64encode(data).decode("ascii")
-    return Tile(column, f"data:image/webp;base64,{text}", alt, width, height)
+    Image.fromarray(image).save(buffer, format="WEBP", quality=quality, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _tile(column: str, alt: str, image: RGB | None, mask: Mask) -> Tile:
+    """Blend at the still's size, so that outlines stay one pixel wide, and encode."""
+    scale = min(1.0, STILL_SIDE / max(mask.shape))
+    height, width = (max(1, round(side * scale)) for side in mask.shape)
+    if image is None:
+        image = np.full((*mask.shape, 3), EMPTY, dtype=np.uint8)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    ids = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    return Tile(column, webp(blend(cast(RGB, small), cast(Mask, ids))), alt, width, height)
+
+
+def _late(count: int, stills: int) -> Sequence[int]:
+    """Places among the shown frames, evenly from the first third to the last."""
+    if not count:
+        return []
+    places = np.linspace(count / (stills + 1), count - 1, stills)
+    return sorted({int(place) for place in places.tolist()})

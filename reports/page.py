@@ -3,76 +3,34 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bench.method import SECONDS_PER_LABEL
-from reports.figures import Drawing, slug, styles
-from reports.overlays import Gallery, galleries
+from reports.drawing import Drawing, slug, styles
+from reports.galleries import Gallery, galleries
+from reports.page_tables import (
+    Heat,
+    Table,
+    cost_table,
+    difference_table,
+    heat,
+    plural,
+    result_table,
+)
 from reports.published import Published, published
-from reports.results import (
-    DONE,
-    ENTRY,
-    PROTOCOL,
-    DatasetInfo,
-    MethodInfo,
-    Results,
-    sequence_table,
-)
-from reports.tables import (
-    MISSING,
-    Line,
-    has_seen,
-    hours,
-    lines_of,
-    megabytes,
-    remarks,
-    seconds,
-)
+from reports.regimes import LabelCost, RegimeGroup, label_costs, label_counts, regime_groups
+from reports.results import DONE, ENTRY, PROTOCOL, DatasetInfo, MethodInfo, Results
+from reports.tables import MISSING, hours
+
+ANNOTATION = "Annotation (est.)"
+"""The one fact of a card that readers can change, through the costs of labels."""
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class Head:
-    """A column's title."""
-
-    text: str
-    number: bool = True
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of the results table."""
-
-    text: str
-    value: float | None = None
-    classes: str = "number"
-    best: bool = False
-    mark: str = ""
-    head: bool = False
-    colour: str = ""
-    span: int = 1
-
-
-@dataclass(frozen=True)
-class ResultTable:
-    """The results on one dataset."""
-
-    anchor: str
-    title: str
-    caption: str
-    heads: Sequence[Head]
-    rows: Sequence[Sequence[Cell]]
-    remarks: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -94,37 +52,7 @@ class Card:
     description: str
     facts: Sequence[tuple[str, str]]
     note: str
-
-
-@dataclass(frozen=True)
-class HeatCell:
-    """A sequence's score; ``value`` is None where there is none, for ``reason``."""
-
-    text: str
-    value: float | None = None
-    depth: str = "0"
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class HeatRow:
-    """A sequence's scores by method."""
-
-    name: str
-    cells: Sequence[HeatCell]
-
-
-@dataclass(frozen=True)
-class Heat:
-    """Scores of every sequence and method on one dataset."""
-
-    anchor: str
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[HeatRow]
-    foot: Sequence[str]
-    foot_sequences: Sequence[str]
-    over_seeds: str
+    label_counts: str
 
 
 @dataclass(frozen=True)
@@ -163,51 +91,85 @@ class Page:
     title: str
     lede: str
     notes: Sequence[str]
-    tables: Sequence[ResultTable]
+    tables: Sequence[Table]
+    differences: Sequence[Table]
+    costs: Sequence[Table]
+    regimes: Sequence[RegimeGroup]
     published: Sequence[PublishedTable]
     cards: Sequence[Card]
-    label_costs: str
+    label_costs: Sequence[LabelCost]
+    colours: Mapping[str, str]
     figures: Sequence[Drawing]
     heats: Sequence[Heat]
     galleries: Sequence[Gallery]
+    compared: Mapping[str, tuple[str, str]]
     settings_verdict: str
     setting_names: Sequence[str]
     settings: Sequence[SettingsRow]
     unfinished: Sequence[UnfinishedRow]
     unfinished_summary: str
     runs: Sequence[RunFacts]
+    annotation: str = ANNOTATION
+
+    @property
+    def worst(self) -> bool:
+        """Whether there are worst cases to show."""
+        return any(gallery.failures for gallery in self.galleries)
 
 
-def render(results: Results, figures: Sequence[Drawing]) -> str:
-    """The page as HTML text; nothing in it refers to another host."""
+SCRIPTS = ("dom", "tables", "labelcosts", "masks", "curve", "player")
+"""Parts of the page's script, in order; together they are one module."""
+
+
+def render(
+    results: Results, figures: Sequence[Drawing], baseline: str | None = None
+) -> tuple[str, dict[str, str]]:
+    """The page as HTML text; nothing in it refers to another host.
+
+    Returns:
+        The page, and files it needs beside it, text by relative path: none unless the player's
+        clips are too large to be part of the page.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
     )
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    style = "\n".join(_template(f"{name}.css") for name in ("report", "player"))
+    script = "\n".join(_template(f"{name}.js") for name in SCRIPTS)
     template = environment.get_template("report.html.jinja")
-    return template.render(page=make_page(results, figures), style=style, script=script)
+    page, files = make_page(results, figures, baseline)
+    return template.render(page=page, style=style, script=script), files
 
 
-def make_page(results: Results, figures: Sequence[Drawing]) -> Page:
-    """Collect what the page prints."""
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def make_page(
+    results: Results, figures: Sequence[Drawing], baseline: str | None = None
+) -> tuple[Page, dict[str, str]]:
+    """Collect what the page prints, and the files beside it."""
     names = _setting_names(results.methods.values())
     verdict = _settings_verdict(results, names)
-    return Page(
+    datasets = list(results.datasets.values())
+    scored = [dataset for dataset in datasets if dataset.scored]
+    shown, files = galleries(results)
+    differences = [difference_table(results, dataset, baseline) for dataset in scored]
+    page = Page(
         title=_title(results),
         lede=_lede(results),
         notes=results.notes,
-        tables=[_result_table(results, dataset) for dataset in results.datasets.values()],
+        tables=[result_table(results, dataset) for dataset in datasets],
+        differences=[table for table in differences if table is not None],
+        costs=[cost_table(results, dataset) for dataset in datasets],
+        regimes=regime_groups(list(results.methods.values())),
         published=_published_tables(results),
         cards=_cards(results),
-        label_costs=", ".join(
-            f"{cost:g} s per {'object mask' if kind == 'mask' else f'image ({kind})'}"
-            for kind, cost in SECONDS_PER_LABEL.items()
-            if cost
-        ),
+        label_costs=label_costs(),
+        colours={label: look.colour for label, look in styles(results).items()},
         figures=figures,
-        heats=[_heat(results, dataset) for dataset in results.datasets.values() if dataset.scored],
-        galleries=galleries(results),
+        heats=[heat(results, dataset) for dataset in scored],
+        galleries=shown,
+        compared={gallery.anchor: _compared(results, gallery.dataset) for gallery in shown},
         settings_verdict=verdict,
         setting_names=[name.replace("_", " ") for name in names],
         settings=[
@@ -218,6 +180,14 @@ def make_page(results: Results, figures: Sequence[Drawing]) -> Page:
         unfinished_summary=_unfinished_summary(results),
         runs=[_run_facts(run.name, run.provenance) for run in results.runs],
     )
+    return page, files
+
+
+def _compared(results: Results, dataset: DatasetInfo) -> tuple[str, str]:
+    """The two methods that a player shows first: the best ones, by name where there are none."""
+    best = results.comparisons[dataset.key].complete if dataset.scored else ()
+    labels = [*best, *(info.label for info in results.methods.values() if info.label not in best)]
+    return labels[0], labels[min(1, len(labels) - 1)]
 
 
 def _published_tables(results: Results) -> list[PublishedTable]:
@@ -228,10 +198,6 @@ def _published_tables(results: Results) -> list[PublishedTable]:
             sources = sorted({row.source for row in rows})
             tables.append(PublishedTable(slug(dataset), dataset.label, rows, sources))
     return tables
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' if count != 1 else ''}"
 
 
 def _title(results: Results) -> str:
@@ -247,96 +213,15 @@ def _lede(results: Results) -> str:
     done = results.jobs[results.jobs["status"] == DONE]
     seeds = results.jobs.loc[results.jobs["sequence"] != "", "seed"].nunique()
     parts = [
-        _plural(len(results.methods), "method"),
-        _plural(sum(len(d.sequences) for d in results.datasets.values()), "sequence"),
-        _plural(max(seeds, 1), "seed"),
-        f"{_plural(len(done), 'job')} finished",
+        plural(len(results.methods), "method"),
+        plural(sum(len(d.sequences) for d in results.datasets.values()), "sequence"),
+        plural(max(seeds, 1), "seed"),
+        f"{plural(len(done), 'job')} finished",
     ]
     runs = "run " + results.runs[0].name
     if len(results.runs) > 1:
         runs = f"{len(results.runs)} runs combined"
     return ", ".join(parts) + f" ({runs}). Scores in percent."
-
-
-def _result_table(results: Results, dataset: DatasetInfo) -> ResultTable:
-    lines = lines_of(results, dataset)
-    # What the suite is about comes first, so that a phone shows it without scrolling: the score,
-    # then the labels it took.
-    main, rest = ["J&F", "J", "F"], ["J_recall", "J_decay", "F_recall", "F_decay"]
-    if has_seen(lines):
-        main, rest = ["G", *main], ["J_seen", "J_unseen", "F_seen", "F_unseen"]
-    heads = [Head("Method", number=False), *_score_heads(main)]
-    heads.append(Head("Annotation", hint="estimated hours of human annotation"))
-    heads.append(Head("Trained on", number=False))
-    heads += _score_heads(rest)
-    heads += [Head("s / frame", hint="seconds per frame"), Head("peak MB"), Head("params")]
-    colours = styles(results)
-    rows = [_result_row(line, main, rest, colours[line.info.label].colour) for line in lines]
-    count = _plural(len(dataset.sequences), "sequence")
-    caption = f"{count}, means over objects. Bold: best complete figure of its column."
-    if dataset.rule:
-        caption = f"{count}, scored by the rule “{dataset.rule}”, means over objects. "
-        caption += "Bold: best complete figure of its column."
-    if not dataset.scored:
-        caption = f"{count}; without public ground truth there is nothing to score."
-        if not any(line.done for line in lines):
-            caption = f"{count}; nothing has finished."
-    return ResultTable(slug(dataset), dataset.label, caption, heads, rows, remarks(lines))
-
-
-_HINTS = {
-    "J&F": "mean of J and F",
-    "J": "region similarity, intersection over union",
-    "F": "boundary accuracy",
-    "J recall": "share of frames with J above 50",
-    "F recall": "share of frames with F above 50",
-    "J decay": "first quarter minus last quarter; lower is better",
-    "F decay": "first quarter minus last quarter; lower is better",
-    "G": "mean of J and F over seen and unseen categories",
-}
-
-
-def _score_heads(names: Sequence[str]) -> list[Head]:
-    titles = [name.replace("_", " ") for name in names]
-    return [Head(title, hint=_HINTS.get(title, "")) for title in titles]
-
-
-def _score_cell(line: Line, name: str, main: bool = False) -> Cell:
-    number = line.numbers[name]
-    text = number.text().replace("-", "−")
-    classes = "number main" if main else "number"
-    mark = line.mark if main else ""
-    return Cell(text, _sortable(number.mean), classes, number.best, mark)
-
-
-def _result_row(line: Line, main: Sequence[str], rest: Sequence[str], colour: str) -> list[Cell]:
-    annotation = line.info.annotation_hours
-    cells = [Cell(line.info.label, head=True, colour=colour)]
-    if line.remark:
-        cells.append(Cell(line.remark, classes="empty", span=len(main)))
-    else:
-        cells += [_score_cell(line, name, place == 0) for place, name in enumerate(main)]
-    cells.append(Cell(hours(annotation), _sortable(annotation)))
-    cells.append(Cell(line.info.summary, classes="text"))
-    cells += [_score_cell(line, name) for name in rest]
-    for name, form in (("seconds_per_frame", seconds), ("peak_memory_mb", megabytes)):
-        mean = line.numbers[name].mean
-        cells.append(Cell(form(mean), _sortable(mean)))
-    count = line.numbers["parameters"].mean
-    cells.append(Cell(_millions(count), _sortable(count)))
-    return cells
-
-
-def _sortable(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _millions(count: float) -> str:
-    if not math.isfinite(count):
-        return MISSING
-    if count == 0:
-        return "0"
-    return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"
 
 
 def _cards(results: Results) -> list[Card]:
@@ -357,58 +242,16 @@ def _cards(results: Results) -> list[Card]:
                 ("Still images", images),
                 ("Videos", videos),
                 ("Human-drawn masks", f"{regime.annotated_masks:,}"),
-                ("Annotation (est.)", hours(regime.annotation_hours)),
+                (ANNOTATION, hours(regime.annotation_hours)),
                 ("Pretraining", ", ".join(regime.pretraining) or "none"),
             ]
             if info.paper:
                 facts.append(("Paper", info.paper))
         colour = colours[info.label].colour
         note = regime.note if regime else ""
-        cards.append(Card(info.label, colour, info.description, facts, note))
+        counts = json.dumps(label_counts(regime)) if regime else ""
+        cards.append(Card(info.label, colour, info.description, facts, note, counts))
     return cards
-
-
-def _heat(results: Results, dataset: DatasetInfo) -> Heat:
-    table = dataset.rows(sequence_table(results))
-    rows = []
-    columns = []
-    for key, info in results.methods.items():
-        mine = table[(table["method"] == key[0]) & (table["variant"] == key[1])]
-        if len(mine):
-            columns.append((info, mine))
-    for name in dataset.sequences:
-        cells = []
-        for _, mine in columns:
-            # A method skipped as a whole is one row without a sequence.
-            found = mine[mine["sequence"].isin([name, ""])]
-            cells.append(_heat_cell(found))
-        rows.append(HeatRow(name, cells))
-    lines = {line.info.label: line for line in lines_of(results, dataset)}
-    seeds = dataset.rows(results.jobs)["seed"].nunique()
-    means = [mine.groupby("sequence")["J&F"].mean().mean() for _, mine in columns]
-    return Heat(
-        slug(dataset),
-        dataset.label,
-        [info.label for info, _ in columns],
-        rows,
-        [lines[info.label].score() for info, _ in columns],
-        [MISSING if math.isnan(mean) else f"{mean:.1f}" for mean in means],
-        " and over seeds" if seeds > 1 else "",
-    )
-
-
-def _heat_cell(jobs: pd.DataFrame) -> HeatCell:
-    mean = jobs["J&F"].mean() if len(jobs) else math.nan
-    missing = jobs[jobs["status"] != DONE]
-    if not math.isnan(mean):
-        # An asterisk says that a seed is missing from the mean.
-        text = f"{mean:.1f}" + ("*" if len(missing) else "")
-        return HeatCell(text, mean, f"{max(mean, 0) / 100:.2f}")
-    if len(missing):
-        return HeatCell(str(missing["status"].iloc[0]), reason=str(missing["reason"].iloc[0]))
-    if len(jobs):
-        return HeatCell("no score", reason="finished, but nothing in it could be scored")
-    return HeatCell("not run", reason="not planned in any of the runs")
 
 
 def _setting_names(infos: Any) -> list[str]:
@@ -437,15 +280,17 @@ def _unfinished(results: Results) -> list[UnfinishedRow]:
     rows = []
     groups = results.unfinished.groupby([*ENTRY, "status", "reason"], sort=True)
     for (method, variant, *dataset, status, reason), group in groups:
-        info = results.datasets[dataset[0], dataset[1], dataset[2]]
+        key = (str(dataset[0]), str(dataset[1]), str(dataset[2]))
+        info = results.datasets[key]
         names = sorted(set(group["sequence"]) - {""})
         rows.append(
             UnfinishedRow(
-                status,
-                results.methods[method, variant].label,
+                str(status),
+                results.methods[str(method), str(variant)].label,
                 info.label,
                 ", ".join(names) or f"all {len(info.sequences)}",
-                reason or ("it has not been run yet" if status == "pending" else "no reason given"),
+                str(reason)
+                or ("it has not been run yet" if status == "pending" else "no reason given"),
             )
         )
     return sorted(rows, key=lambda row: (row.status, row.method, row.dataset, row.sequences))
@@ -457,11 +302,11 @@ def _unfinished_summary(results: Results) -> str:
     for status in ("failed", "pending"):
         if counts.get(status):
             words = "not run" if status == "pending" else status
-            parts.append(f"{_plural(int(counts[status]), 'job')} {words}")
+            parts.append(f"{plural(int(counts[status]), 'job')} {words}")
     skipped = results.unfinished[results.unfinished["status"] == "skipped"]
     if len(skipped):
         labels = {(row.method, row.variant) for row in skipped.itertuples()}
-        parts.append(f"{_plural(len(labels), 'method')} skipped on some data")
+        parts.append(f"{plural(len(labels), 'method')} skipped on some data")
     text = ", ".join(parts)
     return text[:1].upper() + text[1:] + "." if text else ""
 
@@ -483,10 +328,10 @@ def _run_facts(name: str, provenance: Mapping[str, Any]) -> RunFacts:
     ]
     for label, record in (provenance.get("datasets") or {}).items():
         count = len(record.get("sequences") or ())
-        about = f"{_plural(count, 'sequence')}, {_plural(record.get('frames') or 0, 'frame')}"
+        about = f"{plural(count, 'sequence')}, {plural(record.get('frames') or 0, 'frame')}"
         available = record.get("available")
         if available and available != count:
-            about += f" (of {_plural(available, 'sequence')} in the split)"
+            about += f" (of {plural(available, 'sequence')} in the split)"
         facts.append((f"Data: {label}", about))
     return RunFacts(
         name,

@@ -27,6 +27,8 @@ class Published:
         f: mean F.
         mean: J&F.
         source: where the figures stand.
+        images: sets of still images trained on, joined by ``+``.
+        video_hours: length of the videos trained on.
     """
 
     method: str
@@ -36,6 +38,8 @@ class Published:
     f: str
     mean: str
     source: str
+    images: str = ""
+    video_hours: str = ""
 
 
 def published(dataset: str, split: str, task: str) -> Sequence[Published]:
@@ -55,6 +59,8 @@ def published(dataset: str, split: str, task: str) -> Sequence[Published]:
             f=row[f"{prefix}_F"],
             mean=row[f"{prefix}_JF"],
             source=row["source"],
+            images=row["train_images"],
+            video_hours=row["train_video_hours"],
         )
         for row in rows
     ]

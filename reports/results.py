@@ -1,23 +1,26 @@
-"""Runs -> one set of results: combine, average, and keep count of what is missing.
+"""What a report is made of: scores averaged, and count kept of what is missing.
 
 Everything here is numbers; nothing is formatted. Scores are percent from :func:`object_table` on.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bench.method import LabelRegime
+from reports.costs import CONSUMED, consumed, training_images
+from reports.regimes import regime_kind
 
 if TYPE_CHECKING:
     from bench.store import Run
+    from reports.comparisons import Comparison
 
 DATASET = ["dataset", "split", "task"]
 """Columns that name one shown table. ``task`` is the run's protocol, e.g. semi-supervised."""
@@ -52,6 +55,11 @@ PROTOCOL = ["resolution", "stride", "memory", "top_k", "radius", "temperature", 
 
 DONE = "done"
 
+MEASURED = "measured here"
+AUTHORS_WEIGHTS = "measured with authors' weights"
+PUBLISHED = "published"
+"""Where a score comes from."""
+
 TASK = "semi-supervised"
 """The protocol that goes without saying."""
 
@@ -68,6 +76,7 @@ class MethodInfo:
         regime: the labels its weights consumed; None while no job of it has finished.
         protocol: the inference settings, by name, without those it does not have.
         paper: citation, empty for baselines.
+        origin: whether its weights are the authors'.
     """
 
     method: str
@@ -77,6 +86,12 @@ class MethodInfo:
     regime: LabelRegime | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
     paper: str = ""
+    origin: str = MEASURED
+
+    @property
+    def regime_kind(self) -> str:
+        """The kind of labels its training consumed, one of :data:`reports.regimes.KINDS`."""
+        return regime_kind(self.regime)
 
     @property
     def summary(self) -> str:
@@ -155,32 +170,16 @@ class Results:
         """The jobs that failed, were skipped or never ran."""
         return self.jobs[self.jobs["status"] != DONE]
 
+    @cached_property
+    def comparisons(self) -> Mapping[tuple[str, str, str], Comparison]:
+        """The methods compared, by :data:`DATASET`, for datasets that have scores."""
+        from reports.comparisons import compare_methods
 
-def collect(runs: Sequence[Run]) -> Results:
-    """Combine runs and compute every score a report shows.
-
-    Where two runs hold the same job (all of :data:`CELL`), the newest
-    finished one counts; a failed job never hides a finished one of another run.
-
-    Raises:
-        ValueError: no runs.
-    """
-    if not runs:
-        raise ValueError("a report needs at least one run")
-    ordered = tuple(sorted(runs, key=_age))
-    tables, unread = zip(*(_read(run, index) for index, run in enumerate(ordered)), strict=True)
-    jobs = _stack([table["jobs"] for table in tables], [*CELL, "status", "reason"])
-    jobs, notes = _newest(jobs, ordered)
-    score_columns = [*CELL, "object", "frame", "metric", "value"]
-    scores = _keep(_stack([table["scores"] for table in tables], score_columns), jobs)
-    cost = _keep(_stack([table["cost"] for table in tables], [*CELL, "seconds", "frames"]), jobs)
-    methods, different = _method_infos(ordered, jobs)
-    datasets = _dataset_infos(ordered, jobs, scores)
-    objects = object_table(scores)
-    protocols, mixed = _protocols(scores)
-    table = seed_table(objects, cost, jobs, methods, datasets, protocols)
-    notes = [note for note in unread if note] + notes + different + mixed
-    return Results(ordered, scores, cost, jobs, objects, table, methods, datasets, tuple(notes))
+        return {
+            key: compare_methods(self, dataset)
+            for key, dataset in self.datasets.items()
+            if dataset.scored
+        }
 
 
 def object_table(scores: pd.DataFrame) -> pd.DataFrame:
@@ -261,6 +260,10 @@ def seed_table(
         row["sequences_expected"] = len(dataset.sequences)
         row["objects"] = 0 if found is None else len(found)
         row.update({name: int(status.get(name, 0)) for name in ("failed", "skipped", "pending")})
+        row["origin"] = info.origin
+        row["regime"] = info.regime_kind
+        row.update(consumed(info.regime))
+        row["images_and_frames"] = training_images(info.regime)
         row["annotated_masks"] = info.regime.annotated_masks if info.regime else math.nan
         row["annotation_hours"] = info.annotation_hours
         row.update(_costs_of(costs.get(key)))
@@ -269,7 +272,8 @@ def seed_table(
         rows.append(row)
     counts = ["sequences", "sequences_done", "sequences_expected", "objects"]
     states = ["failed", "skipped", "pending"]
-    labels = ["annotated_masks", "annotation_hours"]
+    labels = ["origin", "regime", *CONSUMED, "images_and_frames"]
+    labels += ["annotated_masks", "annotation_hours"]
     columns = [*ROW, *SCORES, *SEEN_SCORES, *counts, *states, *labels, *COSTS, *PROTOCOL]
     return pd.DataFrame(rows, columns=columns)
 
@@ -309,202 +313,3 @@ def _costs_of(cost: pd.DataFrame | None) -> dict[str, float]:
     if "flops" in cost:
         row["flops"] = float(pd.to_numeric(cost["flops"]).mean())
     return row
-
-
-def _age(run: Run) -> tuple[str, str]:
-    """Sorts runs from oldest to newest; ISO times sort as text."""
-    times = (run.provenance.get(name) for name in ("started", "finished"))
-    return next((str(time) for time in times if time), ""), run.name
-
-
-def _read(run: Run, index: int) -> tuple[dict[str, pd.DataFrame], str]:
-    """A run's three tables, each with ``run_index`` and ``task``, and what is wrong with them."""
-    from bench.errors import StoreError
-
-    note = ""
-    jobs = run.jobs
-    try:
-        scores, cost = run.scores, run.cost
-    except StoreError:
-        # Killed before it gathered its tables: its finished jobs have no scores to show yet.
-        note = f"{run.name} has not ended, so nothing of it is shown; resume it."
-        scores, cost = pd.DataFrame(), pd.DataFrame()
-        unread = jobs["status"] == DONE
-        jobs = jobs.assign(
-            status=jobs["status"].where(~unread, "pending"),
-            reason=jobs["reason"].where(~unread, "the run has not ended"),
-        )
-    task = (run.provenance.get("config") or {}).get("protocol") or TASK
-    tables = {"jobs": jobs, "scores": scores, "cost": cost}
-    return {name: table.assign(run_index=index, task=task) for name, table in tables.items()}, note
-
-
-def _stack(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """One table of all runs, with text columns that compare and group plainly."""
-    filled = [table for table in tables if len(table)]
-    if not filled:
-        return pd.DataFrame(columns=[*columns, "run_index"])
-    # Read back from disk, an empty text may be missing and a text column may be categorical;
-    # both would drop rows from group-bys.
-    texts = ("method", "variant", "dataset", "split", "sequence", "metric", "status", "reason")
-    plain = []
-    for table in filled:
-        values = {name: table[name].astype(object) for name in texts if name in table}
-        plain.append(
-            table.assign(**{n: v.where(v.notna(), "").astype(str) for n, v in values.items()})
-        )
-    return pd.concat(plain, ignore_index=True)
-
-
-def _newest(jobs: pd.DataFrame, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[str]]:
-    """Keep one row per job, the newest finished one, and say what was dropped.
-
-    A method that was skipped as a whole is one row without a sequence; it goes where another run
-    did have jobs for it.
-    """
-    planned = set(jobs.loc[jobs["sequence"] != "", ENTRY].itertuples(index=False, name=None))
-    ran = [key in planned for key in jobs[ENTRY].itertuples(index=False, name=None)]
-    jobs = jobs[(jobs["sequence"] != "") | ~np.array(ran, dtype=bool)]
-    ranked = jobs.assign(finished=jobs["status"] == DONE)
-    ranked = ranked.sort_values(["finished", "run_index"], kind="stable")
-    older = ranked.duplicated(CELL, keep="last")
-    kept = ranked[~older].drop(columns="finished").sort_values(CELL, ignore_index=True)
-    dropped = ranked[older]
-    notes = []
-    if len(dropped):
-        pairs = dropped.merge(kept, on=CELL, suffixes=("", "_kept"))
-        counts = pairs.groupby(["run_index", "run_index_kept"]).size()
-        for (old, new), count in counts.items():
-            plural = "s" if count != 1 else ""
-            winner = "newer" if new > old else "finished"
-            notes.append(
-                f"{count} job{plural} of {runs[old].name} also in {runs[new].name}: "
-                f"the {winner} result, from {runs[new].name}, is shown."
-            )
-    return kept, notes
-
-
-def _keep(table: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
-    """The rows that belong to the kept, finished jobs."""
-    done = jobs.loc[jobs["status"] == DONE, [*CELL, "run_index"]]
-    if not len(table):
-        return table
-    return table.merge(done, on=[*CELL, "run_index"])
-
-
-def _method_infos(
-    runs: Sequence[Run], jobs: pd.DataFrame
-) -> tuple[dict[tuple[str, str], MethodInfo], list[str]]:
-    """What the newest run says of each method, and a note where runs disagree."""
-    records: dict[tuple[str, str], dict[str, Any]] = {}
-    notes = []
-    for index, run in enumerate(runs):
-        ran = jobs[jobs["run_index"] == index]
-        used = set(zip(ran["method"], ran["variant"], strict=True))
-        for name, record in (run.provenance.get("methods") or {}).items():
-            key = (record.get("method", name), record.get("variant") or "")
-            if key not in used:
-                continue
-            settings = ("regime", "protocol", "parameters")
-            if key in records and any(records[key].get(n) != record.get(n) for n in settings):
-                notes.append(
-                    f"{name}: {run.name} used other settings or weights than an older run; "
-                    "its scores mix both, its details are those of the newer run."
-                )
-            records[key] = record
-    keys = sorted(set(zip(jobs["method"], jobs["variant"], strict=True)))
-    titles = [records.get(key, {}).get("title") or key[0] for key in keys]
-    infos = []
-    for (method, variant), title in zip(keys, titles, strict=True):
-        record = records.get((method, variant), {})
-        same = {key[0] for key, other in zip(keys, titles, strict=True) if other == title}
-        label = title if len(same) == 1 else f"{title} ({method})"
-        if variant and variant not in title:
-            label = f"{label} [{variant}]"
-        infos.append(
-            MethodInfo(
-                method,
-                variant,
-                label,
-                record.get("description") or "",
-                _regime(record.get("regime")),
-                _protocol(record.get("protocol") or {}),
-                record.get("paper") or "",
-            )
-        )
-    infos.sort(key=lambda info: (info.label.lower(), info.method, info.variant))
-    return {(info.method, info.variant): info for info in infos}, notes
-
-
-def _regime(record: Mapping[str, Any] | None) -> LabelRegime | None:
-    """Rebuild the regime, so that its derived numbers come from one place."""
-    if record is None:
-        return None
-    known = {item.name for item in fields(LabelRegime)}
-    values = {name: value for name, value in record.items() if name in known}
-    values["pretraining"] = tuple(values.get("pretraining") or ())
-    return LabelRegime(**values)
-
-
-def _protocol(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten a protocol record: its own fields, then ``extra``'s, without the empty ones."""
-    own = {name: value for name, value in record.items() if name != "extra" and value is not None}
-    return {**own, **(record.get("extra") or {})}
-
-
-def _protocols(
-    scores: pd.DataFrame,
-) -> tuple[dict[tuple[Any, ...], dict[str, Any]], list[str]]:
-    """The protocol record behind each row's scores, and a note where a row has several."""
-    records: dict[tuple[Any, ...], dict[str, Any]] = {}
-    notes: list[str] = []
-    if "protocol" not in scores:
-        return records, notes
-    pairs = scores[[*ROW, "protocol"]].dropna(subset="protocol").drop_duplicates()
-    for key, group in pairs.groupby(ROW):
-        found = [_protocol(json.loads(text)) for text in group["protocol"].astype(str)]
-        # Settings that vary within the row belong to none of its columns.
-        same = {
-            name: value
-            for name, value in found[0].items()
-            if all(other.get(name) == value for other in found)
-        }
-        records[key] = same
-        if len(found) > 1:
-            row = dict(zip(ROW, key, strict=True))
-            names = sorted({name for one in found for name in one if name not in same})
-            notes.append(
-                f"{row['method']} on {row['dataset']}, seed {row['seed']}: sequences differ in "
-                f"{', '.join(names)}."
-            )
-    return records, notes
-
-
-def _dataset_infos(
-    runs: Sequence[Run], jobs: pd.DataFrame, scores: pd.DataFrame
-) -> dict[tuple[str, str, str], DatasetInfo]:
-    """Every planned dataset, with the sequences that some method was to run."""
-    scored = set(scores[DATASET].drop_duplicates().itertuples(index=False, name=None))
-    infos = {}
-    for key, group in jobs.groupby(DATASET, sort=True):
-        dataset, split, task = key
-        record: dict[str, Any] = {}
-        sequences = set(group["sequence"]) - {""}
-        for index in sorted(group["run_index"].unique()):
-            found = (runs[index].provenance.get("datasets") or {}).get(dataset)
-            record = found or record
-            sequences |= set((found or {}).get("sequences") or ())
-        title = record.get("title") or dataset
-        # Settings that differ from the adapter's own stand in brackets behind its name.
-        settings = dataset.partition("[")[2].removesuffix("]")
-        parts = [title, split, settings, task if task != TASK else ""]
-        infos[key] = DatasetInfo(
-            dataset=dataset,
-            split=split,
-            task=task,
-            label=", ".join(part for part in parts if part),
-            sequences=tuple(sorted(sequences)),
-            scored=key in scored,
-            rule=record.get("scoring") or "" if task == TASK else task,
-        )
-    return infos

@@ -20,7 +20,6 @@ from reports.results import (
     DatasetInfo,
     MethodInfo,
     Results,
-    collect,
     sequence_table,
 )
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.store import Run
-
-LOWER_IS_BETTER = frozenset({"J_decay", "F_decay", "seconds_per_frame", "peak_memory_mb"})
 
 MISSING = "–"
 """What a table shows where there is no number."""
@@ -42,7 +39,7 @@ class Number:
     Attributes:
         mean: mean over seeds; NaN where there is none.
         sd: sample standard deviation over seeds; NaN with fewer than two.
-        best: whether it is the best of its column among the complete rows.
+        best: whether it is significantly better than that of every other complete row.
     """
 
     mean: float
@@ -152,7 +149,7 @@ def lines_of(results: Results, dataset: DatasetInfo) -> list[Line]:
                 {name: _over_seeds(rows[name]) for name in shown},
             )
         )
-    return _mark_best(lines, shown)
+    return _mark_best(results, dataset, lines)
 
 
 def _reason(jobs: pd.DataFrame, info: MethodInfo) -> str:
@@ -167,23 +164,30 @@ def _over_seeds(values: pd.Series) -> Number:
     return Number(float(numbers.mean()), float(numbers.std(ddof=1)))
 
 
-def _mark_best(lines: list[Line], columns: Sequence[str]) -> list[Line]:
-    """Mark each column's best number; partial lines are no match for complete ones."""
-    complete = [line for line in lines if not line.partial and line.scored]
-    if len(complete) < 2:
+def _mark_best(results: Results, dataset: DatasetInfo, lines: list[Line]) -> list[Line]:
+    """Mark the numbers whose method is significantly better than every other complete one."""
+    if not dataset.scored:
         return lines
-    for name in columns:
-        means = [line.numbers[name].mean for line in complete]
-        means = [mean for mean in means if not math.isnan(mean)]
-        if not means:
-            continue
-        best = min(means) if name in LOWER_IS_BETTER else max(means)
-        for line in complete:
-            number = line.numbers[name]
-            # What prints alike is a tie: no one should lose on a digit that is not shown.
-            if number.text() == Number(best, number.sd).text():
+    for name, label in results.comparisons[dataset.key].best.items():
+        for line in lines:
+            if line.info.label == label:
+                number = line.numbers[name]
                 line.numbers[name] = Number(number.mean, number.sd, best=True)
     return lines
+
+
+def bold_caption(results: Results, dataset: DatasetInfo) -> str:
+    """What bold figures mean in the dataset's tables, or why there are none."""
+    comparison = results.comparisons[dataset.key]
+    if len(comparison.complete) < 2:
+        return "Nothing is bold: a comparison needs two complete methods."
+    test = (
+        "significantly better than every other complete one at 5 % (paired bootstrap over "
+        "sequences, Holm's correction over all pairs of a column; J&F, J and F are tested)"
+    )
+    if any(comparison.best.values()):
+        return f"Bold: {test}."
+    return f"Nothing is bold: no method is {test}."
 
 
 def has_seen(lines: Sequence[Line]) -> bool:
@@ -199,7 +203,8 @@ def table_csv(results: Results) -> str:
     rest = [column for column in results.table.columns if column not in first]
     table = results.table[first + rest]
     # Counts with gaps would otherwise be written as 8.0.
-    whole = ("annotated_masks", "parameters", "training_images", "stride", "top_k")
+    whole = ["annotated_masks", "parameters", "training_images", "stride", "top_k"]
+    whole += ["images", "videos", "video_masks", "images_and_frames"]
     counts = {name: pd.to_numeric(table[name]).astype("Int64") for name in whole}
     return table.assign(**counts).to_csv(index=False, lineterminator="\n")
 
@@ -224,7 +229,9 @@ def hours(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Seconds per frame with three significant digits."""
+    """Seconds per frame with three significant digits, down to a millisecond."""
+    if 0 < value < 0.001:
+        return "< 0.001"
     return MISSING if math.isnan(value) else f"{value:.3g}"
 
 
@@ -244,7 +251,7 @@ def _headers(seen: bool) -> tuple[list[str], list[str]]:
 
 
 def table_markdown(results: Results) -> str:
-    """One GitHub table per dataset; the best complete figure of each column is bold."""
+    """One GitHub table per dataset; what is significantly best in its column is bold."""
     parts = []
     for dataset in results.datasets.values():
         lines = lines_of(results, dataset)
@@ -265,7 +272,7 @@ def table_markdown(results: Results) -> str:
             cells.append(megabytes(line.numbers["peak_memory_mb"].mean))
             parts.append("| " + " | ".join(cells) + " |")
         parts.append("")
-        parts += [f"{remark}\n" for remark in remarks(lines)]
+        parts += [f"{remark}\n" for remark in [*_captions(results, dataset), *remarks(lines)]]
     return "\n".join(parts)
 
 
@@ -280,6 +287,10 @@ def remarks(lines: Sequence[Line]) -> list[str]:
     if any(len(line.seeds) > 1 for line in lines):
         found.append("±: standard deviation over seeds.")
     return found
+
+
+def _captions(results: Results, dataset: DatasetInfo) -> list[str]:
+    return [bold_caption(results, dataset)] if dataset.scored else []
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
@@ -363,7 +374,7 @@ def table_latex(results: Results) -> str:
         parts.append(r"\midrule")
         parts += [_latex_line(line, names) for line in lines]
         parts += [r"\bottomrule", r"\end{tabular}"]
-        parts += [f"% {remark}" for remark in remarks(lines)]
+        parts += [f"% {remark}" for remark in [*_captions(results, dataset), *remarks(lines)]]
         parts.append("")
     return "\n".join(parts)
 
@@ -391,6 +402,8 @@ def print_table(runs: Sequence[Run], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
+
+    from reports.combine import collect
 
     results = collect(runs)
     for dataset in results.datasets.values():
@@ -424,7 +437,7 @@ def print_table(runs: Sequence[Run], console: Console) -> None:
             cells.append(Text(megabytes(line.numbers["peak_memory_mb"].mean)))
             table.add_row(*cells)
         console.print(table)
-        below = remarks(lines)
+        below = [*_captions(results, dataset), *remarks(lines)]
         if not dataset.scored:
             below += [f"{line.info.label}: {line.remark}." for line in lines if line.done]
         for remark in below:
@@ -443,8 +456,9 @@ def _print_unfinished(results: Results, console: Console) -> None:
     for (method, variant, *dataset, status, reason), group in reasons:
         count = len(group)
         head = f"{count} job{'s' if count != 1 else ''} {status}: "
-        label = results.methods[method, variant].label
-        where = results.datasets[tuple(dataset)].label
+        label = results.methods[str(method), str(variant)].label
+        key = (str(dataset[0]), str(dataset[1]), str(dataset[2]))
+        where = results.datasets[key].label
         text = Text(head, style="red" if status == "failed" else "yellow")
         text.append(f"{label} on {where}", style="default")
         names = some(sorted(set(group["sequence"]) - {""}))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,8 +107,7 @@ def cluster_bootstrap(
     n = len(counts)
     if n < 2:
         return Resampled(mean, np.nan, np.nan, np.nan)
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(n, np.full(n, 1 / n), size=resamples)
+    drawn = _resamples(n, seed, resamples)
     means = (drawn @ sums) / (drawn @ counts)
     tail = (1 - CONFIDENCE) / 2
     stretch = stats.t.ppf(1 - tail, n - 1) / stats.norm.ppf(1 - tail) * np.sqrt(n / (n - 1))
@@ -118,6 +118,15 @@ def cluster_bootstrap(
     below, above = (means <= 0).sum() + 1, (means >= 0).sum() + 1
     p_value = min(1.0, 2 * min(below, above) / (resamples + 1))
     return Resampled(mean, float(low), float(high), float(p_value))
+
+
+@lru_cache(maxsize=8)
+def _resamples(clusters: int, seed: int, resamples: int) -> NDArray[np.int64]:
+    """How often each resample holds each cluster, ``(resamples, clusters)``; not to be changed."""
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
+    drawn.setflags(write=False)
+    return drawn
 
 
 def holm(p_values: ArrayLike) -> Float:

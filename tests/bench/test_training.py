@@ -295,6 +295,8 @@ def test_newest_fitting_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     packaged.mkdir()
     tensors = {"a": torch.ones(2)}
     save_weights(packaged / "tiny.safetensors", tensors, {"settings": {"network": 1}})
+    other = {"method": "curve", "settings": {"network": 1}}
+    save_weights(packaged / "a-method-that-shares-the-network.safetensors", tensors, other)
 
     def fits(header: Any) -> bool:
         return bool(header.get("settings", {}).get("network") == 1)

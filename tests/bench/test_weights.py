@@ -174,7 +174,9 @@ def test_named_weights_come_before_those_found() -> None:
         Line(Wide(), Context(weights=Path("nowhere.pth")))
 
 
-def test_every_method_of_the_tree_lets_it_answer() -> None:
+def test_every_method_of_the_tree_lets_it_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``Method``'s own answers would win if it stood first among the bases."""
     get_method("copy")
     found = {
@@ -186,6 +188,7 @@ def test_every_method_of_the_tree_lets_it_answer() -> None:
         assert method.packaged.name == "weights"
         for shared in ("why_not", "find_weights", "lacks_weights"):
             assert getattr(method, shared).__func__ is getattr(OwnWeights, shared).__func__, name
+        monkeypatch.setattr(method, "packaged", tmp_path)  # some ship weights that fit
         reason = method.why_not(method.Settings(), Context())
         first = method_config(name, method).first_training
         assert first is not None, name

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from bench.masks import write_mask
 from bench.method import LabelRegime, ProtocolRecord
 from bench.store import Run, load_run, mask_folder, write_json, write_tables
+from bench.video import Video
 
 FRAMES = tuple(range(1, 9))
 """Scored frames of every fake object: 8, so that decay compares frames 1-3 with 6-8."""
@@ -40,6 +42,7 @@ class FakeMethod:
     regime: LabelRegime = field(default_factory=LabelRegime)
     protocol: ProtocolRecord = field(default_factory=ProtocolRecord)
     skip: str = ""
+    weights: str | None = None
 
 
 Maker = Callable[..., Run]
@@ -99,6 +102,7 @@ def write_run(
                     "data": data,
                     "sequence": job.sequence,
                     "seed": job.seed,
+                    "weights": method.weights,
                 }
             )
             if job.status == "failed":
@@ -176,6 +180,28 @@ def _write_job(
             mask = np.zeros(SIZE, dtype=np.uint8)
             mask[10:30, 10 + 3 * frame : 30 + 3 * frame] = 1
             write_mask(place / f"{frame:05d}.png", mask)
+
+
+def with_frames(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    annotated: tuple[int, ...] = tuple(range(10)),
+    objects: int = 1,
+) -> None:
+    """Let a run open its videos: 10 frames of noise whose true masks are upright stripes."""
+
+    def frames_of(dataset: str, sequence: str) -> Video:
+        rng = np.random.default_rng(0)
+        noise = rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+        names = tuple(f"{index:05d}" for index in range(10))
+        truth = np.zeros(SIZE, dtype=np.uint8)
+        for number in range(1, objects + 1):
+            truth[:, SIZE[1] * (number - 1) // objects : SIZE[1] * number // objects - 5] = number
+        return Video(
+            dataset, sequence, names, SIZE, lambda index: noise, lambda index: truth, annotated
+        )
+
+    monkeypatch.setattr(run, "frames_of", frames_of)
 
 
 def two(a: float, b: float, **options: Any) -> list[FakeJob]:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bench.method import LabelRegime, ProtocolRecord
 from reports import build, print_table
-from reports.results import collect
+from reports.combine import collect
 from reports.tables import (
     latex_escape,
     lines_of,
@@ -255,5 +255,5 @@ def test_terminal_table_names_labels_and_cost(make_run: Maker) -> None:
 def test_build_lists_what_it_wrote(make_run: Maker, tmp_path) -> None:
     files = build([make_run("one", [COPY])], tmp_path / "out")
     written = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    listed = {files.page, files.table, files.per_sequence, files.per_object}
+    listed = {files.page, files.table, files.per_sequence, files.per_object, files.differences}
     assert written == listed | {files.markdown, files.latex, *files.figures}

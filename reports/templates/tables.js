@@ -38,3 +38,30 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+
+// Puts a text filter and, where rows have regimes, a choice of regime above filterable tables.
+for (const table of document.querySelectorAll("table.filterable")) {
+  const rows = [...table.tBodies[0].rows];
+  const words = build("input", { type: "search", autocomplete: "off" });
+  const kinds = [...new Set(rows.map((row) => row.dataset.regime).filter(Boolean))];
+  const choices = ["all", ...kinds].map((kind) => build("option", { value: kind }, kind));
+  const regime = build("select", {}, ...choices);
+  const count = build("output", {});
+
+  const update = () => {
+    const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      const fits = wanted.every((word) => text.includes(word));
+      row.hidden = !fits || (regime.value !== "all" && regime.value !== row.dataset.regime);
+    }
+    const shown = rows.filter((row) => !row.hidden).length;
+    count.textContent = shown === rows.length ? "" : `${shown} of ${rows.length} rows`;
+  };
+  words.addEventListener("input", update);
+  regime.addEventListener("change", update);
+  const bar = build("div", { class: "filter", role: "search" }, labelled("Filter rows", words));
+  if (kinds.length > 1) bar.append(labelled("Label regime", regime));
+  bar.append(count);
+  table.closest(".scroll").before(bar);
+}

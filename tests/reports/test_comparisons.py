@@ -1,0 +1,160 @@
+"""Differences, bold cells and ranks, on scores whose answer is known."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_runs import FakeJob, FakeMethod, Maker
+
+from bench.errors import ConfigError
+from reports.combine import collect
+from reports.comparisons import (
+    against,
+    baseline_label,
+    differences_csv,
+    interval,
+    object_scores,
+    probability,
+    signed,
+)
+from reports.page_tables import difference_table, result_table
+from reports.results import Results
+from reports.tables import lines_of, table_markdown
+
+NAMES = [f"s{number}" for number in range(8)]
+LEVELS = np.linspace(0.2, 0.6, 8)
+
+
+def method(name: str, scores: np.ndarray, seed: int = 0, names: list[str] = NAMES) -> FakeMethod:
+    """One object per sequence, J = F."""
+    jobs = [
+        FakeJob(sequence, {1: (float(value), float(value), None)}, seed=seed)
+        for sequence, value in zip(names, scores, strict=True)
+    ]
+    return FakeMethod(name, jobs)
+
+
+def results_of(make_run: Maker, methods: Mapping[str, np.ndarray]) -> Results:
+    fakes = [method(name, scores) for name, scores in methods.items()]
+    return collect([make_run("one", fakes, sequences=NAMES, masks=False)])
+
+
+@pytest.fixture
+def clear(make_run: Maker) -> Results:
+    """A is 20 points better than B everywhere; C is now better, now worse than B by as much."""
+    wobble = np.array([0.03, -0.03] * 4)
+    return results_of(make_run, {"a": LEVELS + 0.2, "b": LEVELS, "c": LEVELS + wobble})
+
+
+def test_known_differences(clear: Results) -> None:
+    (comparison,) = clear.comparisons.values()
+    assert comparison.complete[0] == "A"
+    assert comparison.best == dict.fromkeys(["J&F", "J", "F"], "A")
+    top, found = against(clear, comparison)
+    assert top == "A"
+    by_name = {each.first: each for each in found}
+    b = by_name["B"]
+    assert (b.difference, b.low, b.high) == pytest.approx((-20, -20, -20))
+    assert (b.won, b.lost, b.sequences, b.significant) == (0, 8, 8, True)
+    assert by_name["C"].difference == pytest.approx(-20)
+    assert by_name["C"].low < -20 < by_name["C"].high
+    assert comparison.ranking is not None
+    assert comparison.ranking.ranks == {"A": 1.0, "B": 2.5, "C": 2.5}
+    assert comparison.ranking.groups == (("B", "C"),)
+
+
+def test_bold_only_where_significantly_best(clear: Results, make_run: Maker) -> None:
+    (dataset,) = clear.datasets.values()
+    bold = {
+        (line.info.label, name)
+        for line in lines_of(clear, dataset)
+        for name, number in line.numbers.items()
+        if number.best
+    }
+    assert bold == {("A", "J&F"), ("A", "J"), ("A", "F")}
+    assert "Bold: significantly better" in result_table(clear, dataset).caption
+    assert table_markdown(clear).count("**") == 6
+
+
+def test_nothing_is_bold_without_a_winner(make_run: Maker) -> None:
+    wobble = np.array([0.05, -0.04] * 4)
+    results = results_of(make_run, {"b": LEVELS, "c": LEVELS + wobble})
+    (dataset,) = results.datasets.values()
+    (comparison,) = results.comparisons.values()
+    # C has the better mean, which proves nothing.
+    assert comparison.complete[0] == "C"
+    assert comparison.best == dict.fromkeys(["J&F", "J", "F"])
+    assert not any(n.best for line in lines_of(results, dataset) for n in line.numbers.values())
+    assert "Nothing is bold" in result_table(results, dataset).caption
+    assert "**" not in table_markdown(results)
+
+
+def test_partial_methods_are_not_compared(make_run: Maker) -> None:
+    fakes = [method("a", LEVELS), method("b", LEVELS[:4] + 0.3, names=NAMES[:4])]
+    results = collect([make_run("one", fakes, sequences=NAMES, masks=False)])
+    (comparison,) = results.comparisons.values()
+    (dataset,) = results.datasets.values()
+    assert (comparison.complete, comparison.partial) == (("A",), ("B",))
+    assert comparison.ranking is None
+    assert difference_table(results, dataset, None) is None
+
+
+def test_seeds_are_averaged_before_comparing(make_run: Maker) -> None:
+    jobs = [*method("a", LEVELS + 0.1).jobs, *method("a", LEVELS - 0.1, seed=1).jobs]
+    fakes = [FakeMethod("a", jobs), method("b", LEVELS)]
+    results = collect([make_run("one", fakes, sequences=NAMES, masks=False)])
+    (comparison,) = results.comparisons.values()
+    (each,) = comparison.pairs["J&F"]
+    assert each.difference == pytest.approx(0, abs=1e-9)
+    assert each.objects == 8
+
+
+def test_object_scores_against_a_plain_loop(clear: Results) -> None:
+    (dataset,) = clear.datasets.values()
+    scores, sequences = object_scores(clear, dataset, "J")
+    assert sequences.tolist() == NAMES
+    for label, values in scores.items():
+        rows = clear.scores[clear.scores["method"] == label.lower()]
+        for name, value in zip(NAMES, values, strict=True):
+            mine = rows[(rows["sequence"] == name) & (rows["metric"] == "J")]
+            assert value == pytest.approx(100 * mine["value"].mean())
+
+
+def test_a_chosen_baseline_is_tested_alone(clear: Results) -> None:
+    (comparison,) = clear.comparisons.values()
+    label = baseline_label(clear, "b")
+    assert label == "B"
+    name, found = against(clear, comparison, label)
+    assert (name, [each.first for each in found]) == ("B", ["A", "C"])
+    assert found[0].difference == pytest.approx(20)
+    # Two comparisons instead of three are corrected for.
+    assert found[0].adjusted == pytest.approx(2 * found[0].p_value)
+    table = difference_table(clear, comparison.dataset, label)
+    assert table is not None
+    assert table.caption.startswith("Each method minus B")
+    with pytest.raises(ConfigError, match="no such method"):
+        baseline_label(clear, "nobody")
+
+
+def test_differences_csv(clear: Results) -> None:
+    table = pd.read_csv(io.StringIO(differences_csv(clear)))
+    assert len(table) == 3 * 3, "three pairs in three scores"
+    assert set(table["score"]) == {"J&F", "J", "F"}
+    row = table[(table["first"] == "A") & (table["second"] == "B")].iloc[0]
+    assert row["difference"] == pytest.approx(20)
+    assert bool(row["significant"])
+    assert row["adjusted"] >= row["p_value"]
+    less = pd.read_csv(io.StringIO(differences_csv(clear, "B")))
+    assert set(less["second"]) == {"B"}
+
+
+def test_words(clear: Results) -> None:
+    assert [signed(value) for value in (1.25, -0.41, -0.01, np.nan)] == ["+1.2", "−0.4", "0.0", "–"]
+    assert [probability(v) for v in (0.0311, 1e-5, np.nan)] == ["0.031", "< 0.001", "–"]
+    (comparison,) = clear.comparisons.values()
+    b = next(each for each in against(clear, comparison)[1] if each.first == "B")
+    assert interval(b) == "−20.0 to −20.0"

@@ -1,0 +1,142 @@
+"""What training consumed, published systems, label regimes, the Pareto front."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from fake_runs import COPY, MASKS, Maker
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.method import SECONDS_PER_LABEL, LabelRegime
+from reports.combine import collect
+from reports.costs import FRAMES_PER_HOUR, pareto_front, published_points, training_images
+from reports.page_tables import cost_table, count_text, duration
+from reports.regimes import KINDS, label_counts, regime_groups, regime_kind
+from reports.results import DatasetInfo
+from reports.tables import lines_of, table_csv
+from reports.tradeoffs import against_images, short_count
+
+DAVIS16 = DatasetInfo("davis16", "val", "semi-supervised", "DAVIS-2016, val", (), True)
+
+REGIMES = [
+    (None, "unknown"),
+    (LabelRegime(), "no training"),
+    (LabelRegime(images=9, image_labels="class"), "image classes"),
+    (LabelRegime(images=9), "still images, no labels"),
+    (LabelRegime(video_hours=2), "video, no labels"),
+    (LabelRegime(videos=2, images=9), "video, no labels"),
+    (LabelRegime(images=9, image_labels="mask"), "labelled images"),
+    (LabelRegime(images=9, image_labels="saliency", videos=3), "labelled images and video"),
+    (LabelRegime(videos=3, video_labels="mask", video_masks=50), "video masks"),
+]
+
+
+@pytest.mark.parametrize(("regime", "kind"), REGIMES)
+def test_regime_kinds(regime: LabelRegime | None, kind: str) -> None:
+    assert regime_kind(regime) == kind
+    assert kind in KINDS
+
+
+@pytest.mark.parametrize("regime", [regime for regime, _ in REGIMES if regime])
+def test_label_counts_give_the_regimes_hours(regime: LabelRegime) -> None:
+    counts = label_counts(regime)
+    hours = sum(SECONDS_PER_LABEL[kind] * count for kind, count in counts.items()) / 3600
+    assert hours == pytest.approx(regime.annotation_hours)
+
+
+def test_groups_name_every_method_once(make_run: Maker) -> None:
+    results = collect([make_run("one", [COPY, MASKS])])
+    groups = regime_groups(list(results.methods.values()))
+    assert [(group.kind, [info.method for info in group.methods]) for group in groups] == [
+        ("no training", ["copy"]),
+        ("video masks", ["masks"]),
+    ]
+
+
+def test_training_images() -> None:
+    assert training_images(LabelRegime(images=950)) == 950
+    assert training_images(LabelRegime(images=10, video_hours=0.5)) == 10 + 12 * 3600
+    assert training_images(LabelRegime(video_masks=70)) == 70
+    assert training_images(None) != training_images(None), "NaN"
+
+
+def test_published_points() -> None:
+    points = {point.method: point for point in published_points(DAVIS16)}
+    assert set(points) == {"VidColor", "CorrFlow", "CycleTime", "MUG", "SHLS"}
+    assert (points["SHLS"].images, points["SHLS"].score) == (10_000, 73.5)
+    assert points["VidColor"].images == 833 * FRAMES_PER_HOUR
+    later = replace(DAVIS16, dataset="davis17")
+    stt = next(point for point in published_points(later) if point.method == "STT")
+    assert stt.images == pytest.approx(1_281_167 + 5.67 * FRAMES_PER_HOUR)
+
+
+@given(
+    st.dictionaries(
+        st.text("abcdefgh", min_size=1, max_size=3),
+        st.tuples(st.integers(0, 5).map(float), st.integers(0, 5).map(float)),
+        max_size=12,
+    )
+)
+def test_pareto_front_against_all_pairs(points: dict[str, tuple[float, float]]) -> None:
+    def beaten(cost: float, score: float) -> bool:
+        return any(c <= cost and s >= score and (c < cost or s > score) for c, s in points.values())
+
+    expected = {value for value in points.values() if not beaten(*value)}
+    front = pareto_front(points)
+    assert {points[name] for name in front} == expected
+    assert len(front) == len(expected), "of equal points one is named"
+
+
+def test_measured_and_published_points_are_told_apart(make_run: Maker) -> None:
+    results = collect([make_run("one", [COPY, MASKS], dataset="davis16-val")])
+    (dataset,) = results.datasets.values()
+    drawing = against_images(results, dataset, lines_of(results, dataset))
+    assert "published by their authors, not measured here" in drawing.text
+    other = collect([make_run("two", [COPY, MASKS])])
+    (toy,) = other.datasets.values()
+    assert "published" not in against_images(other, toy, lines_of(other, toy)).text
+
+
+def test_cost_table_and_csv_say_what_was_consumed(make_run: Maker) -> None:
+    results = collect([make_run("one", [COPY, MASKS])])
+    (dataset,) = results.datasets.values()
+    table = cost_table(results, dataset)
+    cells = {row.cells[0].text: [cell.text for cell in row.cells] for row in table.rows}
+    titles = [head.text for head in table.heads]
+    masks = dict(zip(titles, cells[MASKS.title], strict=True))
+    assert masks["Label regime"] == "video masks"
+    assert (masks["Images"], masks["Image labels"], masks["Video masks"]) == (
+        "3.6 k",
+        "saliency",
+        "100",
+    )
+    assert (masks["Pretraining"], masks["Params"], masks["FPS"]) == ("ImageNet-1k", "1.5 M", "2")
+    row = pd.read_csv(io.StringIO(table_csv(results))).set_index("method").loc["masks"]
+    assert (row["images"], row["image_labels"], row["video_masks"]) == (3600, "saliency", 100)
+    assert (row["regime"], row["origin"]) == ("video masks", "measured here")
+
+
+@pytest.mark.parametrize(
+    ("weights", "origin"),
+    [
+        (None, "measured here"),
+        ("/w/best.safetensors", "measured here"),
+        ("/w/released.pth", "measured with authors' weights"),
+    ],
+)
+def test_whose_weights(make_run: Maker, weights: str | None, origin: str) -> None:
+    results = collect([make_run("one", [replace(MASKS, weights=weights)])])
+    (info,) = results.methods.values()
+    assert info.origin == origin
+
+
+def test_numbers_as_words() -> None:
+    assert [count_text(v) for v in (0, 950, 3600, 1.5e6, 2.014e12)] == [
+        "0", "950", "3.6 k", "1.5 M", "2.0 T",
+    ]  # fmt: skip
+    assert [duration(v) for v in (0, 45, 720, 7200)] == ["0", "45 s", "12 min", "2.0 h"]
+    assert [short_count(v) for v in (0, 100, 1e4, 1e6)] == ["0", "100", "10 k", "1 M"]
