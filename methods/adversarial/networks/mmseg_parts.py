@@ -23,23 +23,6 @@ from bench.errors import MethodError
 BATCH_NORM = {"type": "BN", "requires_grad": True}
 
 
-@cache
-def _registry() -> Any:
-    """The registry of mmsegmentation's models, filled."""
-    try:
-        from mmseg.registry import MODELS
-        from mmseg.utils import register_all_modules
-    except ImportError as error:
-        raise MethodError(
-            "mmsegmentation",
-            f"{type(error).__name__}: {error}",
-            "the packages onedl-mmsegmentation, onedl-mmcv and onedl-mmengine",
-            "Install the versions of constraints.txt.",
-        ) from error
-    register_all_modules(init_default_scope=False)
-    return MODELS
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without mmengine's report on every tensor it initialises and mmsegmentation's advice.
@@ -54,6 +37,25 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+
+
+@cache
+def _registry() -> Any:
+    """The registry of mmsegmentation's models, filled."""
+    try:
+        with _quiet():
+            from mmseg.registry import MODELS
+            from mmseg.utils import register_all_modules
+
+            register_all_modules(init_default_scope=False)
+    except ImportError as error:
+        raise MethodError(
+            "mmsegmentation",
+            f"{type(error).__name__}: {error}",
+            "the packages onedl-mmsegmentation, onedl-mmcv and onedl-mmengine",
+            "Install the versions of constraints.txt.",
+        ) from error
+    return MODELS
 
 
 def _build(kind: str, **arguments: Any) -> nn.Module:
