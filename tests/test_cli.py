@@ -283,7 +283,9 @@ def test_failed_jobs_are_exit_code_1(tmp_path):
 def test_interrupt_keeps_what_finished(tmp_path):
     """Ctrl-C in the third job: exit code 130, and resume goes on from there."""
     code = (
-        "import tests.fakes, sys; sys.argv = ['bench', 'run', *sys.argv[1:]]; "
+        "import tests.fakes, signal, sys; sys.argv = ['bench', 'run', *sys.argv[1:]]; "
+        # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from bench.cli import main; main()"
     )
 

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import roi_align
 
 SMALLEST_SIDE = 0.05
 """A region's side below this share of the frame's is not trusted; the whole side is used."""
@@ -166,6 +165,9 @@ def take_quarter(maps: Tensor, box: Box, window: Window, aligned: bool) -> Tenso
     with torch.autocast(maps.device.type, enabled=False):  # RoIAlign has no bfloat16 kernel
         rois = torch.tensor(corners, device=maps.device)
         size = (height // 4, width // 4)
+        # Its import takes a second, which every command would pay.
+        from torchvision.ops import roi_align
+
         return roi_align(maps[None].float(), rois, size, 0.25, -1, aligned)[0]
 
 
