@@ -104,6 +104,7 @@ def run_rows(
     watching: Callable[[str], AbstractContextManager[Watcher]],
     run: Runner = execute,
     say: Callable[[str], None] = lambda line: None,
+    runs_folder: Path | None = None,
 ) -> list[Outcome]:
     """Train and run every row that is not finished yet; one that fails does not stop the others.
 
@@ -114,6 +115,7 @@ def run_rows(
         watching: opens a progress display for a training.
         run: executes one run; for displays around it.
         say: prints a line.
+        runs_folder: where runs are kept; None for beside the trainings, in ``out``.
     """
     outcomes = []
     for number, row in enumerate(rows, start=1):
@@ -122,7 +124,7 @@ def run_rows(
         runs: list[Path] = []
         reason = None
         try:
-            for request, folder in _requests(row, options, out, watching):
+            for request, folder in _requests(row, options, out, runs_folder or out, watching):
                 result = run(request, assignments, folder)
                 runs.append(folder)
                 reason = reason or _incomplete(result)
@@ -142,6 +144,7 @@ def _requests(
     row: Row,
     options: RunConfig,
     out: Path,
+    runs: Path,
     watching: Callable[[str], AbstractContextManager[Watcher]],
 ) -> Any:
     """A row's runs and their folders: one per seed where each seed is trained, else one."""
@@ -154,12 +157,12 @@ def _requests(
     if row.training is None:
         weights = {row.method: row.weights} if row.weights else {}
         update = common | {"seeds": seeds, "weights": weights}
-        yield options.model_copy(update=update), out / row.folder()
+        yield options.model_copy(update=update), runs / row.folder()
         return
     for seed in seeds:
         weights = {row.method: trained_weights(row, row.training, seed, options, out, watching)}
         update = common | {"seeds": [seed], "weights": weights}
-        yield options.model_copy(update=update), out / row.folder(seed)
+        yield options.model_copy(update=update), runs / row.folder(seed)
 
 
 def trained_weights(

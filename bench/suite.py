@@ -71,6 +71,20 @@ class SuiteRow(BaseModel):
     seeds: list[int] | None = Field(default=None, min_length=1)
 
 
+class SuiteGap(BaseModel):
+    """The ends of a gap.
+
+    Attributes:
+        source: row trained on labelled images alone.
+        oracle: row trained with the labels of the target.
+    """
+
+    model_config = _STRICT
+
+    source: str
+    oracle: str
+
+
 class SuiteConfig(BaseModel):
     """A suite.
 
@@ -78,9 +92,11 @@ class SuiteConfig(BaseModel):
         title: what it asks.
         comparison: whether rows differ in their labels alone, or are taken as published.
         data: what is segmented.
-        protocol: see :class:`bench.config.RunConfig`.
+        protocols: see :class:`bench.config.RunConfig`. With several, rows run under each, are
+            trained once, and share a report.
         seeds: of all rows that have none of their own.
         rows: by the name that tables show.
+        gap: two rows between which the report places the others; None for no such table.
     """
 
     model_config = _STRICT
@@ -88,9 +104,12 @@ class SuiteConfig(BaseModel):
     title: str
     comparison: Literal["controlled", "as published"]
     data: list[str] = Field(default=["davis16"], min_length=1)
-    protocol: Literal["semi-supervised", "unsupervised"] = "semi-supervised"
+    protocols: list[Literal["semi-supervised", "unsupervised"]] = Field(
+        default=["semi-supervised"], min_length=1
+    )
     seeds: list[int] = Field(default=[0], min_length=1)
     rows: dict[str, SuiteRow] = Field(min_length=1)
+    gap: SuiteGap | None = None
 
 
 def load_suite(path: Path) -> SuiteConfig:
@@ -99,6 +118,14 @@ def load_suite(path: Path) -> SuiteConfig:
         config = SuiteConfig.model_validate(read_yaml(path))
     except ValidationError as error:
         raise config_error(str(path), error, SuiteConfig) from None
+    for end in (config.gap.source, config.gap.oracle) if config.gap else ():
+        if end not in config.rows:
+            raise ConfigError(
+                f"{path}: gap",
+                f"{end!r}, no row",
+                f"one of {', '.join(config.rows)}",
+                "Correct it.",
+            )
     for name, row in config.rows.items():
         method = get_method(row.method)
         _check(f"{path}: rows.{name}.set", method, method.Settings, row.set)

@@ -34,6 +34,7 @@ class ReportFiles:
         markdown: ``table.md``.
         latex: ``table.tex``.
         differences: ``differences.csv``.
+        gaps: ``gap_closed.csv``; None where no gap was asked for.
         figures: every SVG, PDF and PNG, sorted.
         assets: files that the page loads when a sequence is opened; none where all fits into it.
         notes: what a reader must know about how the runs were combined.
@@ -47,12 +48,18 @@ class ReportFiles:
     markdown: Path
     latex: Path
     differences: Path
+    gaps: Path | None
     figures: tuple[Path, ...]
     assets: tuple[Path, ...]
     notes: tuple[str, ...]
 
 
-def build(runs: Sequence[Run], out: Path, baseline: str | None = None) -> ReportFiles:
+def build(
+    runs: Sequence[Run],
+    out: Path,
+    baseline: str | None = None,
+    gap: tuple[str, str] | None = None,
+) -> ReportFiles:
     """Write the report of one or several runs; each file appears whole or not at all.
 
     Args:
@@ -61,12 +68,15 @@ def build(runs: Sequence[Run], out: Path, baseline: str | None = None) -> Report
         out: folder, made where it is missing; files of an earlier report are replaced.
         baseline: method that differences are taken from, by name or label; otherwise the one with
             the best mean, on each dataset.
+        gap: methods trained on labelled images alone and with the target's labels, by name or
+            label, between which the other methods are placed.
 
     Raises:
-        ConfigError: the baseline is no method of these runs.
+        ConfigError: the baseline or an end of the gap is no method of these runs.
     """
     # Drawing needs seconds of imports that `print_table` should not cost.
     from reports import tables
+    from reports.closed import find_gaps, gap_figure, gaps_csv
     from reports.combine import collect
     from reports.comparisons import baseline_label, differences_csv
     from reports.figures import draw_all
@@ -75,13 +85,15 @@ def build(runs: Sequence[Run], out: Path, baseline: str | None = None) -> Report
 
     results = collect(runs)
     baseline = baseline_label(results, baseline)
+    gaps = find_gaps(results, *gap) if gap else []
     drawings = draw_all(results, baseline)
+    drawings += [figure for each in gaps if (figure := gap_figure(results, each)) is not None]
     figures = []
     for drawing in drawings:
         figures.append(write_text(out / "figures" / f"{drawing.name}.svg", drawing.svg))
         figures.append(write_bytes(out / "figures" / f"{drawing.name}.png", drawing.png))
         figures.append(write_bytes(out / "figures" / f"{drawing.name}.pdf", drawing.pdf))
-    page, files = render(results, drawings, baseline)
+    page, files = render(results, drawings, baseline, gaps)
     assets = [write_text(out / path, text) for path, text in files.items()]
     for old in (out / "assets").glob("clip-*.js"):
         if old not in assets:
@@ -94,6 +106,7 @@ def build(runs: Sequence[Run], out: Path, baseline: str | None = None) -> Report
         markdown=write_text(out / "table.md", tables.table_markdown(results)),
         latex=write_text(out / "table.tex", tables.table_latex(results)),
         differences=write_text(out / "differences.csv", differences_csv(results, baseline)),
+        gaps=write_text(out / "gap_closed.csv", gaps_csv(gaps)) if gaps else None,
         # The page comes last: where it is, what it links to is too.
         page=write_text(out / "index.html", page),
         figures=tuple(sorted(figures)),

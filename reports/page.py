@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from reports.closed import Gap, gap_table
 from reports.drawing import Drawing, slug, styles
 from reports.galleries import Gallery, galleries
 from reports.page_tables import (
@@ -93,6 +94,7 @@ class Page:
     notes: Sequence[str]
     tables: Sequence[Table]
     differences: Sequence[Table]
+    closed: Sequence[Table]
     costs: Sequence[Table]
     regimes: Sequence[RegimeGroup]
     published: Sequence[PublishedTable]
@@ -122,7 +124,10 @@ SCRIPTS = ("dom", "tables", "labelcosts", "masks", "curve", "player")
 
 
 def render(
-    results: Results, figures: Sequence[Drawing], baseline: str | None = None
+    results: Results,
+    figures: Sequence[Drawing],
+    baseline: str | None = None,
+    gaps: Sequence[Gap] = (),
 ) -> tuple[str, dict[str, str]]:
     """The page as HTML text; nothing in it refers to another host.
 
@@ -136,7 +141,7 @@ def render(
     style = "\n".join(_template(f"{name}.css") for name in ("report", "player"))
     script = "\n".join(_template(f"{name}.js") for name in SCRIPTS)
     template = environment.get_template("report.html.jinja")
-    page, files = make_page(results, figures, baseline)
+    page, files = make_page(results, figures, baseline, gaps)
     return template.render(page=page, style=style, script=script), files
 
 
@@ -145,7 +150,10 @@ def _template(name: str) -> str:
 
 
 def make_page(
-    results: Results, figures: Sequence[Drawing], baseline: str | None = None
+    results: Results,
+    figures: Sequence[Drawing],
+    baseline: str | None = None,
+    gaps: Sequence[Gap] = (),
 ) -> tuple[Page, dict[str, str]]:
     """Collect what the page prints, and the files beside it."""
     names = _setting_names(results.methods.values())
@@ -160,6 +168,7 @@ def make_page(
         notes=results.notes,
         tables=[result_table(results, dataset) for dataset in datasets],
         differences=[table for table in differences if table is not None],
+        closed=[gap_table(results, each) for each in gaps],
         costs=[cost_table(results, dataset) for dataset in datasets],
         regimes=regime_groups(list(results.methods.values())),
         published=_published_tables(results),

@@ -340,7 +340,13 @@ def latex_escape(text: str) -> str:
     """Text that LaTeX prints as it stands."""
     # Two hyphens would become a dash, which no option on a command line starts with.
     apart = re.sub(r"-(?=-)", "-\0", text)
-    return "".join(_LATEX.get(character, character) for character in apart)
+    return "".join(_LATEX.get(character) or _typeset(character) for character in apart)
+
+
+def _typeset(character: str) -> str:
+    """Itself where pdfTeX's standard fonts have it, else its code point, so that files compile."""
+    known = ord(character) < 0x100 or character in "“”‘’…"
+    return character if known else f"U+{ord(character):04X}"
 
 
 def table_latex(results: Results) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -13,44 +14,51 @@ from bench.gap.statistics import CONFIDENCE, Estimate, FloatArray, Interval
 
 
 def gap_closed(
-    adapted: Mapping[int, float], source: Mapping[int, float], oracle: Mapping[int, float]
+    adapted: Mapping[Any, float],
+    source: Mapping[Any, float],
+    oracle: Mapping[Any, float],
+    unit: str = "seed",
 ) -> Estimate:
     """Share of the gap between source-only training and an oracle that adaptation closes.
 
-    ``(adapted - source) / (oracle - source)`` of the means over seeds. The scores of one seed
-    belong together: whatever a seed does to all three cancels. The interval is Fieller's, which
-    holds for a ratio of normal means with few seeds.
+    ``(adapted - source) / (oracle - source)`` of the means over seeds, or over other units such as
+    sequences. The scores of one unit belong together: whatever a seed does to all three, or how
+    hard a sequence is, cancels. The interval is Fieller's, which holds for a ratio of normal means
+    with few of them.
 
     Args:
-        adapted: score of the adapted network by seed.
-        source: score of the network trained on images only, by seed.
-        oracle: score of the network trained with video labels, by seed.
+        adapted: score of the adapted network by unit.
+        source: score of the network trained on images only, by unit.
+        oracle: score of the network trained with video labels, by unit.
+        unit: what the scores are by, for notes.
 
     Returns:
-        The estimate; ``rows`` and ``groups`` hold the number of seeds in all three. The value is
-        NaN where the oracle is not above the source by more than the noise among seeds. One seed
+        The estimate; ``rows`` and ``groups`` hold the number of units in all three. The value is
+        NaN where the oracle is not above the source by more than the noise among units. One unit
         has no interval.
 
     Raises:
-        DataError: no seed in all three, or scores that are not finite.
+        DataError: no unit in all three, or scores that are not finite.
 
     Source: Fieller, Some problems in interval estimation, JRSS B 16, 1954.
     """
-    seeds = sorted(set(adapted) & set(source) & set(oracle))
-    if not seeds:
-        raise DataError("gap closed", "no seed in all three", "one at least", "Run the same seeds.")
-    base = np.array([source[seed] for seed in seeds])
-    gain = np.array([adapted[seed] for seed in seeds]) - base
-    gap = np.array([oracle[seed] for seed in seeds]) - base
+    units = [one for one in adapted if one in source and one in oracle]
+    if not units:
+        raise DataError(
+            "gap closed", f"no {unit} in all three", "one at least", f"Run the same {unit}s."
+        )
+    base = np.array([source[one] for one in units])
+    gain = np.array([adapted[one] for one in units]) - base
+    gap = np.array([oracle[one] for one in units]) - base
     if not np.isfinite([gain, gap]).all():
-        raise DataError("gap closed", "scores not finite", "numbers", "Drop seeds that failed.")
-    unpaired = len(set(adapted) | set(source) | set(oracle)) - len(seeds)
-    notes = [f"{unpaired} seeds are not in all three and were left out."] if unpaired else []
-    if len(seeds) < 3:
-        notes.append(f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}; 3 advised.")
+        raise DataError("gap closed", "scores not finite", "numbers", f"Drop {unit}s that failed.")
+    unpaired = len(set(adapted) | set(source) | set(oracle)) - len(units)
+    notes = [f"{unpaired} {unit}s are not in all three and were left out."] if unpaired else []
+    if len(units) < 3:
+        notes.append(f"{len(units)} {unit}{'s' if len(units) > 1 else ''}; 3 advised.")
     value, interval, reason = _paired_ratio(gain, gap)
     note = " ".join([reason, *notes] if reason else notes)
-    return Estimate(value, interval, (len(seeds),), (len(seeds),), note)
+    return Estimate(value, interval, (len(units),), (len(units),), note)
 
 
 def _paired_ratio(gain: FloatArray, gap: FloatArray) -> tuple[float, Interval | None, str]:

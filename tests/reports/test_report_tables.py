@@ -226,6 +226,7 @@ def test_latex_is_escaped(make_run: Maker) -> None:
         r"a\_b \& 5\% \textbackslash{} \{x\} \#1 \textasciitilde{} \textasciicircum{} \$ $\pm$"
     )
     assert latex_escape("--weights a-b") == "-{}-weights a-b"
+    assert latex_escape("naïve “α”") == "naïve “U+03B1”"
     text = table_latex(collect([make_run("one", [MASKS])]))
     assert r"Masks \& 100\%\_more" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]

@@ -1,0 +1,223 @@
+"""Commands that train, and that run many rows: train, ablate, suite."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.progress import run_with_bar, training_bar
+from bench.cli.shared import (
+    DeviceOption,
+    OutOption,
+    RootOption,
+    RowsDryRunOption,
+    SeedsOption,
+    SequencesOption,
+    SetOption,
+    WorkersOption,
+    console,
+    errors,
+    names,
+)
+from bench.errors import ConfigError
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def train(
+    context: typer.Context,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods, separated by commas. Required.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Training datasets, separated by commas. Required.")
+    ] = None,
+    root: RootOption = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="tiny or paper. Default: each method's own."),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="How long: 90s, 30m, 2h, or iterations as 20000it.")
+    ] = "30m",
+    seed: Annotated[int, typer.Option(help="Of weights and samples.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 1,
+    amp: Annotated[bool, typer.Option("--amp", help="Compute in bfloat16.")] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Start from this checkpoint instead of random weights."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with settings as --set takes them; --set wins."),
+    ] = None,
+    settings: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The training's folder. Default: checkpoints/METHOD/<date and time>"),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Continue in this training's folder, with its options; "
+            "only --root, --budget, --device and --workers can change."
+        ),
+    ] = None,
+) -> None:
+    """Train methods and store their weights. For several processes, start it with torchrun.
+
+    --set reaches the method's settings and, after `training.`, those of its training.
+    """
+    from bench.train import TrainingChoice, resumed_choice, train_method
+
+    for name, value in {"--methods": methods, "--data": data}.items():
+        if resume is None and not names(value):
+            raise ConfigError(name, "nothing", "one name or several", f"Add {name} NAME.")
+    choice = TrainingChoice(
+        methods=names(methods) or [],
+        data=names(data) or [],
+        root=root,
+        preset=preset,
+        budget=budget,
+        seed=seed,
+        device=device,
+        workers=workers,
+        amp=amp,
+        weights=weights,
+        config=config,
+        assignments=settings or [],
+        out=out,
+    )
+    if resume is not None:
+        given = {
+            "set" if name == "settings" else name: value
+            for name, value in context.params.items()
+            if name != "resume" and _was_given(context, name)
+        }
+        choice = resumed_choice(resume, given)
+    for method in choice.methods:
+        with training_bar(method) as watch:
+            result = train_method(method, choice, watch)
+        if result is not None:
+            console.print(f"Weights: {result}", soft_wrap=True)
+            console.print(f"Curve: {result.with_name('curve.csv')}", soft_wrap=True)
+
+
+def ablate(
+    file: Annotated[Path, typer.Argument(help="YAML, for instance configs/ablations/shls/*.yaml.")],
+    out: OutOption = None,
+    root: RootOption = None,
+    sequences: SequencesOption = None,
+    seeds: SeedsOption = None,
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+    dry_run: RowsDryRunOption = False,
+) -> None:
+    """Run one method under every combination of some settings, trained where that needs it.
+
+    The same command again continues; values added to the file are computed beside the others.
+    With several --seeds, combinations that are trained are trained once for each.
+    """
+    from bench.ablate import load_ablation, rows_of
+
+    config = load_ablation(file)
+    places: dict[str, Any] = {"root": root, "sequences": names(sequences), "seeds": names(seeds)}
+    places |= {"device": device, "workers": workers, "data": config.data}
+    folder = out or Path("runs", file.stem)
+    _, complete = _run_rows(config.title, rows_of(config), places, folder, dry_run)
+    if not complete:
+        sys.exit(1)
+
+
+def suite(
+    file: Annotated[Path, typer.Argument(help="YAML, for instance configs/suites/*.yaml.")],
+    out: OutOption = None,
+    root: RootOption = None,
+    sequences: SequencesOption = None,
+    seeds: SeedsOption = None,
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+    dry_run: RowsDryRunOption = False,
+) -> None:
+    """Run the rows of a suite, trained where they need it, and write the report.
+
+    The same command again continues; rows added to the file are computed beside the others.
+    """
+    from bench.registry import load_reports
+    from bench.store import load_run
+    from bench.suite import load_suite, rows_of
+
+    config = load_suite(file)
+    places: dict[str, Any] = {
+        "root": root,
+        "sequences": names(sequences),
+        "seeds": names(seeds) or config.seeds,
+    }
+    places |= {"device": device, "workers": workers, "data": config.data}
+    folder = out or Path("runs", file.stem)
+    runs, complete = [], True
+    for protocol in config.protocols[:1] if dry_run else config.protocols:
+        title = f"{config.title} ({config.comparison}, {protocol})"
+        places["protocol"] = protocol
+        # Trainings serve all protocols and stay in the suite's folder.
+        where = folder / protocol if len(config.protocols) > 1 else folder
+        rows = rows_of(config, file)
+        more, finished = _run_rows(title, rows, places, folder, dry_run, where)
+        runs += more
+        complete = complete and finished
+    if runs:
+        ends = (config.gap.source, config.gap.oracle) if config.gap else None
+        baseline = config.gap.source if config.gap else None
+        loaded = [load_run(path) for path in runs]
+        files = load_reports().build(loaded, folder / "report", baseline, ends)
+        console.print(f"Report: {files.page}", soft_wrap=True)
+    if not complete:
+        sys.exit(1)
+
+
+def _run_rows(
+    title: str,
+    rows: list[Any],
+    places: dict[str, Any],
+    folder: Path,
+    dry_run: bool,
+    runs_folder: Path | None = None,
+) -> tuple[list[Path], bool]:
+    """Run an experiment's rows and print their table; their runs, and whether all finished."""
+    from bench.config import load_run_config
+    from bench.experiment import run_rows
+    from bench.registry import load_reports
+    from bench.store import load_run
+
+    if dry_run:
+        for row in rows:
+            console.print(f"{row.name}{'  (trained)' if row.training else ''}", markup=False)
+        return [], True
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes = run_rows(
+        rows,
+        load_run_config(None, places),
+        folder,
+        training_bar,
+        run_with_bar,
+        lambda line: errors.print(line, markup=False, highlight=False),
+        runs_folder,
+    )
+    runs = [path for outcome in outcomes for path in outcome.runs]
+    console.print(title, style="bold", markup=False)
+    if runs:
+        load_reports().print_table([load_run(path) for path in runs], console)
+        listed = " ".join(shlex.quote(str(path)) for path in runs)
+        console.print(f"\nPage and figures: python -m bench report {listed}", soft_wrap=True)
+    missing = [outcome for outcome in outcomes if outcome.reason]
+    for outcome in missing:
+        errors.print(f"{outcome.row.name}: not finished: {outcome.reason}", markup=False)
+    return runs, not missing

@@ -1,0 +1,225 @@
+"""Gap closed: what each method recovers of the difference between two others.
+
+The two are chosen by the reader: a *source*, trained on labelled images alone, and an *oracle*,
+trained with the labels of the target. A method at the source's score closes nothing, one at the
+oracle's closes all. How sure that is depends on what is thought of as random, the training or the
+choice of test videos, so there are two intervals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from reports.comparisons import MAIN, baseline_label
+from reports.drawing import INK, SOFT, Drawing, draw_figure, slug, styles
+from reports.page_tables import Cell, Head, Row, Table, sortable
+from reports.results import DATASET, DatasetInfo, Results
+from reports.tables import MISSING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from bench.gap.statistics import Estimate
+
+ROW = 0.36
+"""Height of a row of the figure in inches."""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What one method closes of a gap.
+
+    Attributes:
+        label: of the method.
+        mean: J&F in percent, over seeds.
+        deviation: standard deviation over seeds; NaN with one.
+        seeds: how many.
+        over_seeds: share of the gap, with the interval for other trainings on these sequences.
+        over_sequences: the same share, with the interval for other sequences and these trainings.
+    """
+
+    label: str
+    mean: float
+    deviation: float
+    seeds: int
+    over_seeds: Estimate
+    over_sequences: Estimate
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The gap of one dataset, and what the methods between its ends close of it.
+
+    Attributes:
+        dataset: where it was measured.
+        source: label of the method at its lower end.
+        oracle: label of the method at its upper end.
+        ends: their mean J&F in percent, source first.
+        rows: every other complete method, in the order of their names.
+    """
+
+    dataset: DatasetInfo
+    source: str
+    oracle: str
+    ends: tuple[float, float]
+    rows: Sequence[Closed]
+
+
+def find_gaps(results: Results, source: str, oracle: str) -> list[Gap]:
+    """The gap between two methods on every dataset on which both were scored completely.
+
+    Args:
+        results: the report's.
+        source: method trained on labelled images alone, by name or label.
+        oracle: method trained with the target's labels, by name or label.
+
+    Raises:
+        ConfigError: one of them is no method of these runs, or they are the same.
+    """
+    from bench.errors import ConfigError
+
+    first, last = baseline_label(results, source), baseline_label(results, oracle)
+    assert first is not None
+    assert last is not None
+    if first == last:
+        raise ConfigError("oracle", f"{oracle}, the source", "another method", "Name two methods.")
+    return [
+        _gap(results, comparison.dataset, first, last, comparison.complete)
+        for comparison in results.comparisons.values()
+        if {first, last} <= set(comparison.complete)
+    ]
+
+
+def _gap(
+    results: Results, dataset: DatasetInfo, source: str, oracle: str, complete: Sequence[str]
+) -> Gap:
+    from bench.gap.closing import gap_closed
+
+    objects = dataset.rows(results.objects)
+    by_seed, by_sequence = {}, {}
+    for (method, variant), info in results.methods.items():
+        mine = objects[(objects["method"] == method) & (objects["variant"] == variant)]
+        if info.label in complete:
+            by_seed[info.label] = _means(mine, "seed")
+            by_sequence[info.label] = _means(mine, "sequence")
+    rows = []
+    for label, of_seeds in by_seed.items():
+        if label in (source, oracle):
+            continue
+        scores = pd.Series(of_seeds)
+        rows.append(
+            Closed(
+                label,
+                float(scores.mean()),
+                float(scores.std()),
+                len(scores),
+                gap_closed(of_seeds, by_seed[source], by_seed[oracle]),
+                gap_closed(
+                    by_sequence[label], by_sequence[source], by_sequence[oracle], "sequence"
+                ),
+            )
+        )
+    ends = [float(pd.Series(by_seed[label]).mean()) for label in (source, oracle)]
+    return Gap(dataset, source, oracle, (ends[0], ends[1]), rows)
+
+
+def _means(objects: pd.DataFrame, key: str) -> Mapping[Any, float]:
+    means = objects.groupby(key)[MAIN].mean()
+    return {name: float(mean) for name, mean in means.items()}
+
+
+def gap_table(results: Results, gap: Gap) -> Table:
+    """The gap for the page."""
+    colours = styles(results)
+    kinds = {info.label: info.regime_kind for info in results.methods.values()}
+    heads = [Head("Method", number=False), Head(MAIN, hint="mean ± standard deviation over seeds")]
+    heads += [Head("Gap closed, %"), Head("95 %, over seeds"), Head("95 %, over sequences")]
+    rows = []
+    for label, value in zip((gap.source, gap.oracle), gap.ends, strict=True):
+        share = 0.0 if label == gap.source else 100.0
+        cells = [Cell(label, head=True, colour=colours[label].colour)]
+        cells += [Cell(f"{value:.1f}", value), Cell(f"{share:.0f}", share)]
+        rows.append(Row([*cells, Cell(MISSING), Cell(MISSING)], kinds[label]))
+    for row in gap.rows:
+        share = 100 * row.over_seeds.value
+        if math.isnan(share):
+            share = 100 * row.over_sequences.value
+        spread = "" if math.isnan(row.deviation) else f" ± {row.deviation:.1f}"
+        cells = [Cell(row.label, head=True, colour=colours[row.label].colour)]
+        cells.append(Cell(f"{row.mean:.1f}{spread}", row.mean))
+        cells.append(Cell(MISSING if math.isnan(share) else f"{share:.0f}", sortable(share)))
+        cells += [_interval(row.over_seeds), _interval(row.over_sequences)]
+        rows.append(Row(cells, kinds[row.label]))
+    caption = (
+        f"Share of the way from {gap.source} to {gap.oracle} in {MAIN}: (method − source) / "
+        "(oracle − source). Intervals after Fieller, paired: one for other trainings tested on the "
+        "same sequences, one for other sequences segmented by the same trainings."
+    )
+    notes = {row.over_seeds.note for row in gap.rows if math.isnan(row.over_seeds.value)}
+    notes |= {row.over_sequences.note for row in gap.rows if math.isnan(row.over_sequences.value)}
+    return Table(slug(gap.dataset), gap.dataset.label, caption, heads, rows, sorted(notes))
+
+
+def _interval(estimate: Estimate) -> Cell:
+    if estimate.interval is None:
+        return Cell(MISSING)
+    low, high = (100 * end for end in estimate.interval)
+    return Cell(f"{low:.0f} to {high:.0f}".replace("-", "−"), low)
+
+
+def gap_figure(results: Results, gap: Gap) -> Drawing | None:
+    """Share closed by every method, with both intervals; None where no share is defined."""
+    rows = [row for row in gap.rows if not math.isnan(row.over_sequences.value)]
+    if not rows:
+        return None
+    looks = styles(results)
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=SOFT, linewidth=1)
+        axes.axvline(100, color=SOFT, linewidth=1)
+        for place, row in enumerate(rows):
+            look = looks[row.label]
+            for estimate, shift, width in (
+                (row.over_sequences, -0.13, 1.2),
+                (row.over_seeds, 0.13, 3.0),
+            ):
+                if estimate.interval is not None:
+                    low, high = (100 * end for end in estimate.interval)
+                    axes.hlines(place + shift, low, high, color=look.colour, linewidth=width)
+            value = 100 * row.over_sequences.value
+            axes.scatter([value], [place], marker=look.marker, s=46, zorder=3, color=look.colour)
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        names = f"0: {gap.source} ({gap.ends[0]:.1f})    100: {gap.oracle} ({gap.ends[1]:.1f})"
+        axes.set_xlabel(f"gap closed in {MAIN}, %\n{names}", color=INK)
+
+    text = (
+        f"Share of the way from {gap.source} to {gap.oracle} on {gap.dataset.label}. Thick: 95 % "
+        "interval over trainings with other seeds, where there is one; thin: over other sequences."
+    )
+    title = f"How much of the gap is closed, {gap.dataset.label}"
+    return draw_figure("gap-closed", gap.dataset, title, text, draw, 1.2 + ROW * len(rows))
+
+
+def gaps_csv(gaps: Sequence[Gap]) -> str:
+    """All gaps, full precision; shares of 1."""
+    rows = []
+    for gap in gaps:
+        key = dict(zip(DATASET, gap.dataset.key, strict=True))
+        for row in gap.rows:
+            line: dict[str, Any] = {"source": gap.source, "oracle": gap.oracle, "method": row.label}
+            line |= {"J&F": row.mean, "deviation": row.deviation, "seeds": row.seeds}
+            for name in ("over_seeds", "over_sequences"):
+                estimate: Estimate = getattr(row, name)
+                low, high = estimate.interval or (math.nan, math.nan)
+                line |= {f"closed_{name}": estimate.value}
+                line |= {f"low_{name}": low, f"high_{name}": high, f"note_{name}": estimate.note}
+            rows.append(key | line)
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")

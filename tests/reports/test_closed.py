@@ -1,0 +1,111 @@
+"""The share of a gap that methods close, on scores whose answer is known."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_runs import FakeJob, FakeMethod, Maker
+
+import reports
+from bench.errors import ConfigError
+from reports.closed import find_gaps, gap_figure, gap_table, gaps_csv
+from reports.combine import collect
+from reports.results import Results
+
+NAMES = [f"s{number}" for number in range(6)]
+LEVELS = np.linspace(0.3, 0.5, 6)
+SEEDS = (0, 1, 2)
+
+
+def trained(name: str, gains: dict[int, float], wobble: float = 0.0) -> FakeMethod:
+    """One object per sequence, J = F = level + the seed's gain, +- a wobble from video to video."""
+    turns = wobble * np.array([1, -1] * 3)
+    jobs = [
+        FakeJob(sequence, {1: (float(value), float(value), None)}, seed=seed)
+        for seed, gain in gains.items()
+        for sequence, value in zip(NAMES, LEVELS + gain + turns, strict=True)
+    ]
+    return FakeMethod(name, jobs)
+
+
+@pytest.fixture
+def results(make_run: Maker) -> Results:
+    """Source at 40, oracle 20 above it; half closes 10 of them, in two seeds 8 and 12."""
+    seed_noise = {0: 0.0, 1: 0.05, 2: -0.05}  # the same for all: it must cancel
+    methods = [
+        trained("source", seed_noise),
+        trained("oracle", {seed: 0.2 + noise for seed, noise in seed_noise.items()}),
+        trained("half", {0: 0.08, 1: 0.15, 2: 0.07}, wobble=0.02),
+        trained("nothing", seed_noise),
+    ]
+    return collect([make_run("one", methods, sequences=NAMES, masks=False)])
+
+
+def test_known_shares(results: Results) -> None:
+    (gap,) = find_gaps(results, "source", "oracle")
+    assert (gap.source, gap.oracle) == ("Source", "Oracle")
+    assert gap.ends == pytest.approx((40, 60))
+    rows = {row.label: row for row in gap.rows}
+    assert set(rows) == {"Half", "Nothing"}
+    half = rows["Half"]
+    assert half.mean == pytest.approx(50)
+    assert half.seeds == 3
+    assert half.over_seeds.value == pytest.approx(0.5)
+    assert half.over_sequences.value == pytest.approx(0.5)
+    # Gains of 8, 10 and 12 points on a gap of 20 without noise: a t interval with 2 degrees.
+    spread = 4.302653 * 2 / 3**0.5 / 20
+    assert half.over_seeds.interval == pytest.approx((0.5 - spread, 0.5 + spread), rel=1e-5)
+    over_videos = 2.570582 * np.std([2, -2] * 3, ddof=1) / 6**0.5 / 20
+    assert half.over_sequences.interval == pytest.approx(
+        (0.5 - over_videos, 0.5 + over_videos), rel=1e-5
+    )
+    assert rows["Nothing"].over_seeds.value == pytest.approx(0, abs=1e-9)
+
+
+def test_table_figure_and_file_show_the_same(results: Results) -> None:
+    gaps = find_gaps(results, "source", "oracle")
+    table = gap_table(results, gaps[0])
+    texts = [[cell.text for cell in row.cells] for row in table.rows]
+    assert texts[0][:3] == ["Source", "40.0", "0"]
+    assert texts[1][:3] == ["Oracle", "60.0", "100"]
+    assert texts[2][:4] == ["Half", "50.0 ± 4.4", "50", "25 to 75"]
+    frame = pd.read_csv(io.StringIO(gaps_csv(gaps)))
+    assert frame["method"].tolist() == ["Half", "Nothing"]
+    assert frame["closed_over_seeds"].tolist() == pytest.approx([0.5, 0], abs=1e-9)
+    drawing = gap_figure(results, gaps[0])
+    assert drawing is not None
+    assert "Half" in drawing.svg
+
+
+def test_no_gap_no_share(results: Results) -> None:
+    (gap,) = find_gaps(results, "source", "nothing")
+    assert all(np.isnan(row.over_seeds.value) for row in gap.rows)
+    assert gap_figure(results, gap) is None
+    table = gap_table(results, gap)
+    assert [row.cells[2].text for row in table.rows[2:]] == ["–", "–"]
+    assert any("not above the noise" in remark for remark in table.remarks)
+
+
+def test_ends_must_be_two_methods_of_the_runs(results: Results) -> None:
+    with pytest.raises(ConfigError, match="no such method"):
+        find_gaps(results, "source", "orakel")
+    with pytest.raises(ConfigError, match="another method"):
+        find_gaps(results, "source", "source")
+
+
+def test_the_page_has_the_section_only_where_a_gap_is_asked_for(
+    results: Results, tmp_path: pytest.TempPathFactory
+) -> None:
+    plain = reports.build(results.runs, tmp_path / "plain")
+    assert 'id="closed"' not in plain.page.read_text()
+    assert plain.gaps is None
+    files = reports.build(results.runs, tmp_path / "gap", gap=("source", "oracle"))
+    page = files.page.read_text()
+    assert 'id="closed"' in page
+    assert "25 to 75" in page
+    assert files.gaps is not None
+    assert files.gaps.name == "gap_closed.csv"
+    assert any("gap-closed" in figure.name for figure in files.figures)
