@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import gc
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.errors import BenchError
-from bench.method import Method
+from bench.method import HasFeatures, Method
 from bench.protocol import semi_supervised
 from bench.video import RGB, Mask, Video
 
+if TYPE_CHECKING:
+    import torch
+
 SIZE = (64, 96)
+ODD_SIZES = ((33, 57), (97, 64), (50, 131))
 SHORT, LONG = 40, 80
 """Lengths between which a bounded memory must not grow. The memory policies of the field hold at
 most a few dozen frames."""
 
 GROWTH_ALLOWED = 1.05
+
+REPEATS_WITHIN = 1e-5
+"""How far features may differ the second time, relative to the largest. A GPU adds numbers in any
+order; nothing else may differ."""
 
 
 def scene(
@@ -118,7 +126,7 @@ def _scores(method: Method) -> str | None:
 
 
 def _odd_sizes(method: Method) -> str | None:
-    for size in ((33, 57), (97, 64), (50, 131)):
+    for size in ODD_SIZES:
         for mask in segment(method, scene(3, size)):
             if mask.shape != size:
                 return f"a mask of shape {mask.shape} for frames of {size}"
@@ -181,6 +189,54 @@ def _inputs_kept(method: Method) -> str | None:
     return None if same else "the method changed a frame's pixels in place"
 
 
+def _features(method: Method) -> str | None:
+    if not isinstance(method, HasFeatures):
+        return None
+    taps = tuple(method.feature_taps())
+    if not taps or len(set(taps)) < len(taps):
+        return f"taps {taps}: expected one or more names, each once"
+    images = [scene(1, size).load_frame(0) for size in (SIZE, *ODD_SIZES)]
+    kept = [image.copy() for image in images]
+    found: list[Mapping[str, torch.Tensor]] = []
+    for image in images:
+        maps = method.features_at(image, taps)
+        if complaint := _unlike_maps(maps, taps):
+            return f"an image of {image.shape[:2]}: {complaint}"
+        found.append({tap: maps[tap].clone() for tap in taps})
+    if any(len({len(maps[tap]) for maps in found}) > 1 for tap in taps):
+        return "the number of channels depends on the image"
+    for image, maps in zip(images, found, strict=True):
+        # One tap alone, and after other images: neither may change it.
+        again = {tap: method.features_at(image, [tap]) for tap in taps}
+        for tap in taps:
+            if complaint := _unlike_maps(again[tap], [tap]):
+                return f"tap {tap!r} alone: {complaint}"
+            if not _repeats(maps[tap], again[tap][tap]):
+                return f"tap {tap!r}: the same image again, and no other tap, has other features"
+    same = all(map(np.array_equal, images, kept))
+    return None if same else "the method changed an image's pixels in place"
+
+
+def _unlike_maps(maps: Mapping[str, torch.Tensor], taps: Sequence[str]) -> str | None:
+    """A complaint about features that are not those asked for, or no finite float32 maps."""
+    if set(maps) != set(taps):
+        return f"features at {sorted(maps)} where {sorted(taps)} were asked for"
+    for tap, values in maps.items():
+        if values.ndim != 3 or not values.numel():
+            return f"tap {tap!r} has the shape {tuple(values.shape)}, expected (C, h, w)"
+        if str(values.dtype) != "torch.float32":
+            return f"tap {tap!r} is {values.dtype}, expected torch.float32"
+        if not bool(values.isfinite().all()):
+            return f"tap {tap!r} has values that are not finite"
+    return None
+
+
+def _repeats(first: torch.Tensor, again: torch.Tensor) -> bool:
+    if first.shape != again.shape:
+        return False
+    return float((first - again).abs().max()) <= REPEATS_WITHIN * float(first.abs().max())
+
+
 def _streaming(method: Method) -> str | None:
     from bench.protocol import Clock, Streams
 
@@ -241,4 +297,5 @@ CHECKS = (
     Check("frames without any texture", _flat),
     Check("frames are left as they are", _inputs_kept),
     Check("memory does not grow with the video", _streaming),
+    Check("features, where it has some, are finite float32 maps that repeat", _features),
 )

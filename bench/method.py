@@ -259,18 +259,26 @@ class HasFeatures(abc.ABC):
 
     @abc.abstractmethod
     def feature_taps(self) -> tuple[str, ...]:
-        """Names of the places where features are taken, from the input towards the output."""
+        """Names of the places where features are taken, from the input towards the output.
+
+        Pictures, curves and the linear probe use the last one. A segmentation is no feature of
+        itself: logits and probabilities are no taps.
+        """
 
     @abc.abstractmethod
     def features_at(self, image: RGB, taps: Sequence[str]) -> Mapping[str, torch.Tensor]:
         """Features of a single image, or of a video's frame on its own.
 
+        Equal images have equal features, whatever was looked at before.
+
         Args:
-            image: uint8 RGB ``(H, W, 3)``.
+            image: uint8 RGB ``(H, W, 3)``; it is left as it is.
             taps: some of :meth:`feature_taps`.
 
         Returns:
-            By tap: float ``(C, h, w)`` on a grid that covers the image.
+            By tap, those asked for and no others: float32 ``(C, h, w)``, finite, on the method's
+            device. C is the same for all images. The grid covers the image; its last row and
+            column may overhang.
         """
 
 

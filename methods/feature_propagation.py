@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.method import AddsObjects, Context, Method, MethodSettings
+from bench.method import AddsObjects, Context, HasFeatures, Method, MethodSettings
 from bench.propagation import Memory, PropagationSettings, Propagator, labels_from_mask
 from bench.video import RGB, Frame, Mask, object_ids
+
+TAP = "features"
+"""The tap of methods that name no others: what labels are propagated along."""
 
 
 @dataclass
@@ -21,7 +25,7 @@ class PropagationState:
     memory: Memory
 
 
-class FeaturePropagation(Method, AddsObjects):
+class FeaturePropagation(Method, AddsObjects, HasFeatures):
     """Encodes every frame once and propagates labels along feature affinities.
 
     A subclass provides :meth:`encode` and calls ``super().__init__`` with its propagation
@@ -58,6 +62,15 @@ class FeaturePropagation(Method, AddsObjects):
                 pixels, size=size, mode="bilinear", align_corners=False, antialias=True
             )
         return self.encode(pixels)
+
+    def feature_taps(self) -> tuple[str, ...]:
+        """One tap, ``features``: what labels are propagated along. Subclasses may name more."""
+        return (TAP,)
+
+    @torch.inference_mode()
+    def features_at(self, image: RGB, taps: Sequence[str]) -> Mapping[str, Tensor]:
+        """What :meth:`encode` makes of the image at its working size, as float32."""
+        return dict.fromkeys(taps, self._features(image).float())
 
     @torch.inference_mode()
     def begin(self, frame: Frame, mask: Mask) -> PropagationState:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,12 +17,7 @@ Map = NDArray[np.float32]
 """float32 ``(C, h, w)``."""
 
 FeatureFunction = Callable[[RGB, Sequence[str]], Mapping[str, Tensor]]
-
-ONLY_TAP = "encoder"
-"""Name of the tap of methods that have a single one."""
-
-OUTPUTS = ("logits", "prob", "ent")
-"""Taps that are a segmentation, not features of it; only measured where asked for."""
+"""As :meth:`bench.method.HasFeatures.features_at`."""
 
 
 class Representation:
@@ -73,43 +67,17 @@ class Representation:
 
 
 def representation_of(method: Method) -> Representation | None:
-    """What can be measured of a method; None where it offers no features.
-
-    A method offers them by the mix-in :class:`bench.method.HasFeatures`, by a method
-    ``features(image)`` that returns one map, or by an attribute ``frames``, a network with named
-    taps and its way of looking at frames.
-    """
+    """What can be measured of a method; None without :class:`bench.method.HasFeatures`."""
+    if not isinstance(method, HasFeatures):
+        return None
     segment = _foreground(method) if isinstance(method, Unprompted) else None
-    if isinstance(method, HasFeatures):
-        taps = [tap for tap in method.feature_taps() if tap not in OUTPUTS]
-        return Representation(taps, method.features_at, segment)
-    frames: Any = getattr(method, "frames", None)
-    if hasattr(frames, "network") and hasattr(frames, "on_frame"):
-        names = [tap for tap in frames.network.channels if tap not in OUTPUTS]
-        return Representation(names, _of_frame_network(frames), segment)
-    single = getattr(method, "features", None)
-    if callable(single):
-        return Representation([ONLY_TAP], lambda image, taps: {ONLY_TAP: single(image)}, segment)
-    return None
+    return Representation(method.feature_taps(), method.features_at, segment)
 
 
-def _of_frame_network(frames: Any) -> FeatureFunction:
-    """Features of a network that sees clips: the image is a clip that stands still."""
-
-    def features(image: RGB, taps: Sequence[str]) -> Mapping[str, Tensor]:
-        sizes = frames.geometry(image.shape)
-        output = frames.network(frames.clip().push(frames.prepare(image)), taps)
-        return {tap: frames.on_frame(output.taps[tap], tap, sizes) for tap in taps}
-
-    return features
-
-
-def _foreground(method: Method) -> Callable[[RGB], NDArray[np.bool_]]:
-    unprompted = cast("Unprompted", method)
-
+def _foreground(method: Unprompted) -> Callable[[RGB], NDArray[np.bool_]]:
     @torch.inference_mode()
     def segment(image: RGB) -> NDArray[np.bool_]:
-        _, scores = unprompted.begin_unprompted(Frame(0, "0", image))
+        _, scores = method.begin_unprompted(Frame(0, "0", image))
         return np.asarray((scores.argmax(0) != 0).cpu().numpy(), np.bool_)
 
     return segment

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
 from bench.dataset import Dataset
 from bench.method import (
     Context,
+    HasFeatures,
     LabelRegime,
     Method,
     MethodCard,
@@ -30,7 +32,7 @@ from bench.training import (
     read_weights,
     regime_from,
 )
-from bench.video import Frame, Mask
+from bench.video import RGB, Frame, Mask
 from bench.weights import OwnWeights, TrainedSettings, header_of_file
 from methods.adversarial.networks import build_network
 from methods.adversarial.protocols import (
@@ -45,7 +47,7 @@ from methods.adversarial.protocols import (
 )
 from methods.adversarial.protocols.foreground import ForegroundSettings
 from methods.adversarial.protocols.propagation import PropagationProtocolSettings
-from methods.adversarial.settings import AdaptationSettings, NetworkSettings
+from methods.adversarial.settings import OUTPUT_TAPS, AdaptationSettings, NetworkSettings
 from methods.adversarial.training import training_task
 
 
@@ -83,7 +85,7 @@ class VideoState:
 
 
 @register_method("adv")
-class Adversarial(OwnWeights, Method, Unprompted):
+class Adversarial(OwnWeights, Method, Unprompted, HasFeatures):
     """A segmentation network trained on labelled images and adapted to unlabelled videos."""
 
     Settings = AdversarialSettings
@@ -170,6 +172,29 @@ class Adversarial(OwnWeights, Method, Unprompted):
     def parameters_count(self) -> int:
         """Parameters of the network with all its heads."""
         return parameter_count(self.network)
+
+    # ------------------------------------------------------------------ features
+
+    def feature_taps(self) -> tuple[str, ...]:
+        """The network's taps without its outputs.
+
+        ``embed`` and ``enc1`` to ``enc4`` are the stages of the encoder, ``temporal`` its last one
+        after frames have seen each other (networks with such a module), ``neck`` and ``dec`` what
+        the decoder makes of them.
+        """
+        return tuple(tap for tap in self.network.channels if tap not in OUTPUT_TAPS)
+
+    @torch.inference_mode()
+    def features_at(self, image: RGB, taps: Sequence[str]) -> Mapping[str, Tensor]:
+        """Features of an image on its own; a clip network sees a clip that stands still.
+
+        Grids have the taps' strides at the working size; see
+        :meth:`bench.method.HasFeatures.features_at`.
+        """
+        frames = self.frames
+        sizes = frames.geometry(image.shape)
+        output = self.network(frames.clip().push(frames.prepare(image)), taps)
+        return {tap: frames.on_frame(output.taps[tap], tap, sizes) for tap in taps}
 
     # ------------------------------------------------------------------ one frame
 

@@ -21,6 +21,7 @@ from bench.errors import MethodError
 from bench.method import (
     AddsObjects,
     Context,
+    HasFeatures,
     Method,
     MethodSettings,
     ProtocolRecord,
@@ -50,6 +51,12 @@ from methods.feature_propagation import short_side_size
 
 VIDCOLOR = "vidcolor"
 """Name of the one encoder that is not an :class:`Encoder`."""
+
+PROJECTION = "projection"
+"""Tap of an :class:`Encoder`'s projected features."""
+
+FEATURE = "feature"
+"""The one tap of VidColor's encoder, called as its last module."""
 
 
 class CorrespondenceSettings(TrainedSettings):
@@ -141,7 +148,7 @@ class VideoState:
     extra: Any = None
 
 
-class Correspondence(OwnWeights, Method, AddsObjects):
+class Correspondence(OwnWeights, Method, AddsObjects, HasFeatures):
     """Encodes every frame once and copies labels from remembered frames."""
 
     Settings = CorrespondenceSettings
@@ -205,6 +212,36 @@ class Correspondence(OwnWeights, Method, AddsObjects):
     def parameters_count(self) -> int:
         """Parameters of the encoder."""
         return sum(parameter.numel() for parameter in self.encoder.parameters())
+
+    # ------------------------------------------------------------------ features
+
+    def feature_taps(self) -> tuple[str, ...]:
+        """The encoder's stages, ``layer1`` to ``layer4`` or as many as it has, and ``projection``.
+
+        Encoders without a projection do not have that one. The last tap is what labels are copied
+        along, :meth:`features`. VidColor's own encoder has it alone, as ``feature``.
+        """
+        if isinstance(self.encoder, PreactivationEncoder):
+            return (FEATURE,)
+        settings = self.encoder.settings
+        stages = tuple(f"layer{stage}" for stage in range(1, settings.last_stage + 1))
+        return stages if settings.projection is None else (*stages, PROJECTION)
+
+    @torch.inference_mode()
+    def features_at(self, image: RGB, taps: Sequence[str]) -> Mapping[str, Tensor]:
+        """Features of a frame as the encoder sees it (:meth:`prepared`), before affinities.
+
+        Grids have the stages' strides at the working size, rounded up; see
+        :meth:`bench.method.HasFeatures.features_at`.
+        """
+        images = self.prepared(image)
+        if isinstance(self.encoder, PreactivationEncoder):
+            return dict.fromkeys(taps, self.encoder(images)[0])
+        stages = range(1, self.encoder.settings.last_stage + 1)
+        maps = self.encoder.forward_stages(images, stages)
+        found = {f"layer{stage}": maps[stage] for stage in stages}
+        found[PROJECTION] = self.encoder.project(maps[stages[-1]])
+        return {tap: found[tap][0] for tap in taps}
 
     # ------------------------------------------------------------------ one frame
 

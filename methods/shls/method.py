@@ -18,6 +18,7 @@ from bench.dataset import Dataset
 from bench.method import (
     AddsObjects,
     Context,
+    HasFeatures,
     LabelRegime,
     Method,
     MethodCard,
@@ -39,6 +40,7 @@ from methods.feature_propagation import short_side_size
 from methods.shls.checkpoint import from_official, is_official
 from methods.shls.inference import Precision, dtype_of, ready
 from methods.shls.network import NetworkSettings
+from methods.shls.pooling import paint, shrink_superpixels
 from methods.shls.segmentation import (
     FrameFeatures,
     SegmentationSettings,
@@ -100,7 +102,7 @@ class VideoState:
 
 
 @register_method("shls")
-class SHLS(OwnWeights, Method, AddsObjects):
+class SHLS(OwnWeights, Method, AddsObjects, HasFeatures):
     """Superfeatures in a high-compressed latent space."""
 
     Settings = SHLSSettings
@@ -195,6 +197,37 @@ class SHLS(OwnWeights, Method, AddsObjects):
         """Parameters of all networks, or of those used without refinement."""
         refine = self.settings.segmentation.refine
         return self.parameters - (0 if refine else self.refinement_parameters)
+
+    # ------------------------------------------------------------------ features
+
+    def feature_taps(self) -> tuple[str, ...]:
+        """The maps of :class:`methods.shls.segmentation.FrameFeatures`, then superfeatures.
+
+        - ``half``: the backbone's first stage, stride 2, ``width`` channels.
+        - ``quarter``: its last stage, stride 4, ``4 width`` channels, and as the network's other
+          parts get it, three more: area, row and column of each cell's superpixel.
+        - ``superfeatures``: what the memory compares, S values per superpixel, painted on its
+          cells of the same grid. Superpixels that have none there are left out.
+        """
+        return ("half", "quarter", "superfeatures")
+
+    @torch.inference_mode()
+    def features_at(self, image: RGB, taps: Rows[str]) -> Mapping[str, Tensor]:
+        """Features before any label comes in; superpixels follow the image alone.
+
+        Strides are those of the working size, sizes are rounded up; see
+        :meth:`bench.method.HasFeatures.features_at`.
+        """
+        working = resized(image, short_side_size(image.shape[:2], self.settings.short_side))
+        features = self._features(working, self._superpixels(working))
+        grid = (features.quarter.shape[1], features.quarter.shape[2])
+        cells = shrink_superpixels(features.superpixels, grid)
+        found = {
+            "half": features.half,
+            "quarter": features.quarter,
+            "superfeatures": paint(features.superfeatures, cells),
+        }
+        return {tap: found[tap].float() for tap in taps}  # networks may compute in bfloat16
 
     # ------------------------------------------------------------------ one frame
 

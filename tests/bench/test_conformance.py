@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from bench.conformance import CHECKS, reachable_bytes
-from bench.method import Context, LabelRegime, Method, MethodCard, MethodSettings
+from bench.method import (
+    Context,
+    HasFeatures,
+    LabelRegime,
+    Method,
+    MethodCard,
+    MethodSettings,
+)
 from bench.video import object_ids
 
 
@@ -103,6 +112,101 @@ class StartsOver(Good):
         return super().begin(frame, mask)
 
 
+class WithFeatures(Good, HasFeatures):
+    """Good features: colours of every second pixel, and of every fourth one."""
+
+    def feature_taps(self):
+        return "fine", "coarse"
+
+    def features_at(self, image, taps):
+        pixels = torch.from_numpy(image).permute(2, 0, 1).float()
+        steps = {"fine": 2, "coarse": 4}
+        return {tap: pixels[:, :: steps[tap], :: steps[tap]] for tap in taps}
+
+
+class NoTaps(WithFeatures):
+    def feature_taps(self):
+        return ()
+
+
+class TapNamedTwice(WithFeatures):
+    def feature_taps(self):
+        return "fine", "fine"
+
+
+class AllTapsAlways(WithFeatures):
+    def features_at(self, image, taps):
+        return super().features_at(image, self.feature_taps())
+
+
+class FeaturesInABatch(WithFeatures):
+    def features_at(self, image, taps):
+        return {tap: maps[None] for tap, maps in super().features_at(image, taps).items()}
+
+
+class HalfPrecision(WithFeatures):
+    def features_at(self, image, taps):
+        return {tap: maps.half() for tap, maps in super().features_at(image, taps).items()}
+
+
+class FeaturesDividedByZero(WithFeatures):
+    def features_at(self, image, taps):
+        return {tap: maps / 0 for tap, maps in super().features_at(image, taps).items()}
+
+
+class ChannelsOfTheSize(WithFeatures):
+    def features_at(self, image, taps):
+        return {tap: maps.transpose(0, 1) for tap, maps in super().features_at(image, taps).items()}
+
+
+class NoisyFeatures(WithFeatures):
+    def features_at(self, image, taps):
+        found = super().features_at(image, taps)
+        return {tap: maps + torch.rand_like(maps) for tap, maps in found.items()}
+
+
+class FeaturesOfEarlierImages(WithFeatures):
+    """Normalises by the brightest image so far."""
+
+    brightest = 0.0
+
+    def features_at(self, image, taps):
+        self.brightest = max(self.brightest, float(image.mean()))
+        found = super().features_at(image, taps)
+        return {tap: maps / self.brightest for tap, maps in found.items()}
+
+
+class FeaturesOfOtherTaps(WithFeatures):
+    """A tap is another one where it is asked for alone."""
+
+    def features_at(self, image, taps):
+        found = super().features_at(image, taps)
+        return {tap: maps * len(taps) for tap, maps in found.items()}
+
+
+class FeaturesPaintOnImages(WithFeatures):
+    def features_at(self, image, taps):
+        found = super().features_at(image.copy(), taps)
+        image[0, 0] = 0
+        return {tap: maps[:, 1:, 1:] for tap, maps in found.items()}
+
+
+FEATURES = "features, where it has some, are finite float32 maps that repeat"
+
+BAD_FEATURES = {
+    NoTaps: "each once",
+    TapNamedTwice: "each once",
+    AllTapsAlways: "asked for",
+    FeaturesInABatch: r"expected \(C, h, w\)",
+    HalfPrecision: r"torch\.float16",
+    FeaturesDividedByZero: "not finite",
+    ChannelsOfTheSize: "channels",
+    NoisyFeatures: "other features",
+    FeaturesOfEarlierImages: "other features",
+    FeaturesOfOtherTaps: "other features",
+    FeaturesPaintOnImages: "in place",
+}
+
 TITLES = {check.title: check for check in CHECKS}
 
 BREAKS = [
@@ -117,6 +221,7 @@ BREAKS = [
     (PaintsOnFrames, "frames are left as they are"),
     (RemembersEverything, "memory does not grow with the video"),
     (HidesMemoryInTheMethod, "memory does not grow with the video"),
+    (NoisyFeatures, FEATURES),
 ]
 
 
@@ -127,6 +232,17 @@ def test_every_check_has_a_method_that_fails_it():
 @pytest.mark.parametrize("title", TITLES)
 def test_a_good_method_passes(title):
     assert TITLES[title].complaint(Good(MethodSettings(), Context())) is None
+
+
+def test_good_features_pass():
+    assert TITLES[FEATURES].complaint(WithFeatures(MethodSettings(), Context())) is None
+
+
+@pytest.mark.parametrize("broken", BAD_FEATURES, ids=lambda broken: broken.__name__)
+def test_bad_features_are_caught_for_what_they_are(broken):
+    complaint = TITLES[FEATURES].complaint(broken(MethodSettings(), Context()))
+    assert complaint is not None
+    assert re.search(BAD_FEATURES[broken], complaint)
 
 
 @pytest.mark.parametrize(("broken", "title"), BREAKS)

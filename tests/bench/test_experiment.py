@@ -132,6 +132,21 @@ def test_the_same_again_computes_nothing_and_a_new_row_only_itself(tmp_path: Pat
     assert all((table["status"] == "done").all() for table in jobs)
 
 
+def test_protocols_share_trainings(tmp_path: Path) -> None:
+    protocols = "protocols: [semi-supervised, unsupervised]\n"
+    path = write(tmp_path / "suite.yaml", SUITE.replace("seeds: [0, 1]\n", protocols, 1))
+    config = load_suite(path)
+    assert config.protocols == ["semi-supervised", "unsupervised"]
+    for protocol in config.protocols:
+        options = RunConfig(data=["scenes"], workers=1, engine="serial", protocol=protocol)
+        runs = tmp_path / protocol
+        outcomes = run_rows(rows_of(config, path), options, tmp_path, watching, runs_folder=runs)
+        assert [len(outcome.runs) for outcome in outcomes] == [1, 1, 1]
+        assert {run.parent for outcome in outcomes for run in outcome.runs} == {runs}
+    assert TRAINED == [(0, 0.05)]
+    assert (tmp_path / "weights/Learns.safetensors").is_file()
+
+
 def test_a_row_that_cannot_run_says_why_and_stops_no_other(tmp_path: Path) -> None:
     rows = [
         Row("fails", "failing"),
@@ -173,6 +188,7 @@ training: {data: [scenes], budget: 2it}
         ("shift: 2", "shft: 2", "rows.Moves.set.shft"),
         ("learning_rate", "lerning_rate", "rows.Learns.training.set.lerning_rate"),
         ("controlled", "fair", "comparison"),
+        ("seeds: [0, 1]", "gap: {source: Moves, oracle: Learned}", "gap"),
         ("method: learner", "method: shifting", "rows.Learns.training"),
         ("  Moves:", "  Stands-still:", None),
         ("  Moves:", "  Stands_still:", "rows.Stands still"),

@@ -19,7 +19,9 @@ from bench.gap.measures import closed_rows, missing_reasons, performance_drop, r
 from bench.gap.probe import FOLDS, LinearProbe, dealt_folds, trained_probes, training_size
 from bench.gap.representation import Representation, representation_of
 from bench.gap.variants import Variant, overrides_of, parse_weights, trained_on
+from bench.method import Context
 from bench.metrics.binary import region_j
+from bench.registry import get_method
 from bench.video import VOID
 from tests.bench.gap.small_domains import COUNT, SIZE, SmallClips, SmallPictures
 
@@ -126,37 +128,35 @@ def test_tokens_are_of_their_class_and_repeat_for_changed_pictures():
         assert stands_for == pytest.approx((one.mask == 1).sum())
 
 
-def test_methods_take_part_by_three_ways_or_not_at_all():
-    def of_frames():
-        network = SimpleNamespace(channels={"embed": 3, "enc4": 3, "prob": 2})
-
-        def run(clip, taps):
-            return SimpleNamespace(taps={tap: clip + place for place, tap in enumerate(taps)})
-
-        class Network:
-            channels = network.channels
-            __call__ = staticmethod(run)
-
-        return SimpleNamespace(
-            frames=SimpleNamespace(
-                network=Network(),
-                geometry=lambda shape: shape,
-                prepare=lambda image: torch.from_numpy(image).permute(2, 0, 1).float(),
-                clip=lambda: SimpleNamespace(push=lambda frame: frame[None]),
-                on_frame=lambda maps, tap, sizes: maps[0],
-            )
-        )
+def test_methods_take_part_by_the_contract_or_not_at_all():
+    def built(name):
+        method = get_method(name)
+        return method(method.Settings(), Context())
 
     image = SmallPictures()[0].image
-    framed = representation_of(of_frames())
-    assert framed.taps == ("embed", "enc4")  # outputs are no features
-    np.testing.assert_array_equal(framed.features(image)["enc4"][0], image[..., 0] + 1.0)
-    single = representation_of(SimpleNamespace(features=lambda one: torch.ones(2, 3, 4)))
-    assert single.taps == ("encoder",)
-    assert single.features(image)["encoder"].shape == (2, 3, 4)
-    assert representation_of(SimpleNamespace()) is None
-    with pytest.raises(ConfigError, match="embed, enc4"):
-        framed.restricted(["enc5"])
+    prompted = representation_of(built("prompted-only"))
+    assert prompted.taps == ("fine", "coarse")
+    assert prompted.segment is None
+    found = prompted.features(image)
+    assert {tap: maps.shape for tap, maps in found.items()} == {
+        "fine": (6, 12, 16),
+        "coarse": (6, 6, 8),
+    }
+    assert {maps.dtype for maps in found.values()} == {np.dtype(np.float32)}
+    assert prompted.restricted(["fine"]).features(image).keys() == {"fine"}
+    bright = representation_of(built("bright"))
+    np.testing.assert_array_equal(bright.segment(image), SmallPictures()[0].mask > 0)
+    assert representation_of(built("featureless")) is None
+    with pytest.raises(ConfigError, match="fine, coarse"):
+        prompted.restricted(["enc5"])
+
+
+def test_features_that_are_not_offered_by_the_contract_are_not_taken():
+    method = get_method("featureless")
+    looks_alike = method(method.Settings(), Context())
+    looks_alike.features = lambda image: torch.ones(2, 3, 4)
+    looks_alike.frames = SimpleNamespace(network=None, on_frame=None)
+    assert representation_of(looks_alike) is None
 
 
 # --- the linear probe ------------------------------------------------------------------------
@@ -451,18 +451,3 @@ def test_only_earlier_measurements_are_replaced(tmp_path):
     with fresh_folder(out) as work:
         (work / "new").touch()
     assert [path.name for path in out.iterdir()] == ["new"]
-
-
-def test_imagenet_hands_out_the_parts_of_what_it_propagates_on():
-    from bench.method import Context
-    from methods.pretrained.imagenet import ImageNet, ImageNetSettings
-
-    method = ImageNet(ImageNetSettings(initial="random"), Context())
-    image = SmallPictures()[0].image
-    found = method.features_at(image, method.feature_taps())
-    assert list(found) == ["stride8", "stride16"]
-    with torch.inference_mode():
-        whole = method._features(image)
-    torch.testing.assert_close(torch.cat(list(found.values())), whole)
-    assert torch.allclose(found["stride8"].norm(dim=0), torch.tensor(1.0))
-    assert list(method.features_at(image, ["stride16"])) == ["stride16"]
