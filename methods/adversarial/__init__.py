@@ -6,10 +6,12 @@ its idea, not a reproduction. In reading order:
 
 - ``settings``: the recipe of an adaptation, every axis of which can be ablated.
 - ``networks``: 2D and 3D segmentation networks, and the taps at which features are taken.
-- ``discriminators``, ``losses``, ``games``: who tells images from video, and how that is played.
+- ``discriminators``, ``judging``, ``losses``, ``penalty``, ``reversal``, ``games``: who tells
+  images from video, and how that is played.
 - ``clusters``: which features are compared with which.
 - ``data``, ``augment``, ``camera_path``: both domains, made alike.
-- ``adaptation``, ``training``: how it learns; ``monitors``: how to see that it does.
+- ``passes``, ``supervision``, ``objectives``, ``flow``: what is learned without an opponent.
+- ``adaptation``, ``training``: how it learns; ``checks``: what cannot; ``monitors``: how to see it.
 - ``protocols``: how a trained network segments a video.
 - ``method``: all of it under the harness.
 """

@@ -9,7 +9,6 @@ over supervision, discriminators, and whatever else is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -18,41 +17,24 @@ from torch import Tensor, nn
 from bench.errors import ConfigError
 from methods.adversarial.aligned_tap import AlignedTap, Side
 from methods.adversarial.data import IMAGE, VIDEO, Part, Step
-from methods.adversarial.games import schedule
+from methods.adversarial.flow import moved_to_next_frame
 from methods.adversarial.monitoring import Monitoring
 from methods.adversarial.networks import Output, SegmentationNetwork, apply_mode, set_domain
-from methods.adversarial.networks.batch_norm import batch_norms
-from methods.adversarial.objectives import (
-    entropy_loss,
-    foreground_iou,
-    foreground_loss,
-    pseudo_label_loss,
-    segmentation_loss,
-)
+from methods.adversarial.objectives import entropy_loss, foreground_iou, pseudo_label_loss
+from methods.adversarial.passes import Seen, see
+from methods.adversarial.reversal import schedule
 from methods.adversarial.settings import AdaptationSettings
+from methods.adversarial.supervision import (
+    AUXILIARY_TAP,
+    AuxiliaryHead,
+    auxiliary_loss,
+    supervised_loss,
+)
 from methods.adversarial.teacher import Copy, MovingAverage
 from methods.correspondence.pretext.clips import Normalise
 
 SEED_STRIDE = 1_000_003
 """Seeds of a training's steps lie this far from those of the next training's."""
-
-
-class Seen(NamedTuple):
-    """One domain's share of a step after the network: maps of B T frames, clip-major.
-
-    Attributes:
-        frames: float ``(B, T, 3, H, W)``, normalised.
-        part: where they come from.
-        output: of the network.
-    """
-
-    frames: Tensor
-    part: Part
-    output: Output
-
-    def per_frame(self, values: Tensor) -> Tensor:
-        """Values ``(B,)`` of clips as those of their frames ``(B T,)``."""
-        return values.repeat_interleave(self.frames.shape[1])
 
 
 class Adaptation(nn.Module):
@@ -93,6 +75,11 @@ class Adaptation(nn.Module):
         self.teacher: MovingAverage | None = None
         if settings.pseudo_label_weight > 0:
             self.teacher = MovingAverage(network, settings.pseudo_label_decay)
+        self.auxiliary: AuxiliaryHead | None = None
+        if settings.auxiliary_weight > 0:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.auxiliary = AuxiliaryHead(network)
         self.spent = 0.0
         self.step = 0
 
@@ -139,7 +126,10 @@ class Adaptation(nn.Module):
             if isinstance(average, MovingAverage):
                 average.follow(self.network)
         images, clips = self._see(step)
-        losses = {"segmentation": self._supervised(images, clips)}
+        losses = {"segmentation": supervised_loss([images, clips])}
+        if self.auxiliary is not None:
+            loss = auxiliary_loss(self.auxiliary, [images, clips])
+            losses["auxiliary"] = self.settings.auxiliary_weight * loss
         if clips is not None:
             losses |= self._on_video(clips)
         for tap, sides in self._sides(images, clips):
@@ -153,50 +143,18 @@ class Adaptation(nn.Module):
     # ------------------------------------------------------------------------- forward passes
 
     def _see(self, step: Step) -> tuple[Seen | None, Seen | None]:
-        """Run the network on both domains as the mode of batch normalisation says."""
-        parts = [part if len(part.frames) else None for part in step]
-        frames = [None if part is None else self.normalise(part.frames) for part in parts]
-        image, video = frames
-        if self.settings.batch_norm.mode == "joint" and image is not None and video is not None:
-            outputs = self._joint(image, video)
-        else:
-            alone = image is None or video is None
-            outputs = [
-                None if one is None else self._forward(one, domain, alone)
-                for domain, one in enumerate(frames)
-            ]
-        seen = [
-            None if f is None or part is None or output is None else Seen(f, part, output)
-            for f, part, output in zip(frames, parts, outputs, strict=True)
-        ]
-        return seen[IMAGE], seen[VIDEO]
+        """Run the network on both domains."""
+        batch_norm = self.settings.batch_norm
+        return see(self.network, step, self.normalise, batch_norm, self._tap_names)
 
     @property
     def _tap_names(self) -> list[str]:
-        names = [tap.settings.tap for tap in self._taps()]
+        names: list[str] = [tap.settings.tap for tap in self._taps()]
         if self.settings.clustered and self.settings.clusters.features == "embed":
             names.append("embed")
+        if self.auxiliary is not None:
+            names.append(AUXILIARY_TAP)
         return list(dict.fromkeys(names))
-
-    def _forward(self, frames: Tensor, domain: int, alone: bool) -> Output:
-        """Run the network on one domain; statistics follow it if they are wanted at test.
-
-        Where a recipe has one domain alone, they follow that one.
-        """
-        set_domain(self.network, domain)
-        unwanted = {"image": VIDEO, "video": IMAGE}.get(self.settings.batch_norm.evaluation)
-        ignored = domain == unwanted and not alone
-        with still_statistics(self.network, ignored):
-            output: Output = self.network(frames, self._tap_names)
-        return output
-
-    def _joint(self, image: Tensor, video: Tensor) -> list[Output | None]:
-        """Both domains in one batch. Frames of a network that sees one at a time are clips of 1."""
-        if self.network.settings.time == "none":
-            image, video = image.flatten(0, 1)[:, None], video.flatten(0, 1)[:, None]
-        output: Output = self.network(torch.cat([image, video]), self._tap_names)
-        count = image.shape[0] * image.shape[1]
-        return [take(output, slice(count)), take(output, slice(count, None))]
 
     def main_logits(self, output: Output) -> Tensor:
         """Logits of the head that output taps belong to."""
@@ -211,16 +169,6 @@ class Adaptation(nn.Module):
 
     # --------------------------------------------------------------------------------- losses
 
-    def _supervised(self, *domains: Seen | None) -> Tensor:
-        """Segmentation loss over all frames whose labels may be trained on."""
-        seen = [domain for domain in domains if domain is not None]
-        total = torch.zeros((), device=seen[0].frames.device)
-        if seen[0].output.foreground is not None:
-            total = total + foreground_loss(*_labelled(seen, "foreground", "foreground"))
-        if seen[0].output.semantic is not None:
-            total = total + segmentation_loss(*_labelled(seen, "semantic", "classes"))
-        return total
-
     def _on_video(self, clips: Seen) -> dict[str, Tensor]:
         """Losses on unlabelled frames that need no opponent."""
         losses = {}
@@ -228,12 +176,22 @@ class Adaptation(nn.Module):
         if self.settings.entropy_weight > 0:
             losses["entropy"] = self.settings.entropy_weight * entropy_loss(logits)
         if self.teacher is not None:
-            with torch.no_grad():
-                set_domain(self.teacher.network, VIDEO)
-                taught = self.main_logits(self.teacher.network(clips.frames))
-            loss = pseudo_label_loss(logits, taught, self.settings.pseudo_label_threshold)
+            loss = self._taught(self.teacher, clips, logits)
             losses["pseudo_label"] = self.settings.pseudo_label_weight * loss
         return losses
+
+    def _taught(self, teacher: MovingAverage, clips: Seen, logits: Tensor) -> Tensor:
+        """The loss of a moving average's predictions, of the same frames or those before them."""
+        threshold = self.settings.pseudo_label_threshold
+        with torch.no_grad():
+            set_domain(teacher.network, VIDEO)
+            taught = self.main_logits(teacher.network(clips.frames))
+        if self.settings.pseudo_label_frame == "same":
+            return pseudo_label_loss(logits, taught, threshold)
+        moved = moved_to_next_frame(taught, clips.part.frames)
+        by_clip = logits.reshape(*clips.frames.shape[:2], *logits.shape[1:])
+        later = by_clip[:, 1:].flatten(0, 1)
+        return pseudo_label_loss(later, moved.maps, threshold, moved.known)
 
     # ------------------------------------------------------------------------------ alignment
 
@@ -294,17 +252,6 @@ class Adaptation(nn.Module):
         return self.monitoring.notes() | {"skipped_steps": skipped}
 
 
-def _labelled(seen: Sequence[Seen], head: str, labels: str) -> tuple[Tensor, Tensor]:
-    """Logits ``(N, C, H, W)`` and labels ``(N, H, W)`` of the frames with labels to train on."""
-    rows = [one.per_frame(one.part.supervised) for one in seen]
-    logits = [getattr(one.output, head)[chosen] for one, chosen in zip(seen, rows, strict=True)]
-    targets = [
-        getattr(one.part, labels).flatten(0, 1)[chosen]
-        for one, chosen in zip(seen, rows, strict=True)
-    ]
-    return torch.cat(logits), torch.cat(targets)
-
-
 class ReferenceMaps(NamedTuple):
     """Maps by tap that clusters are made of, and class probabilities where these are."""
 
@@ -324,31 +271,3 @@ def _side(maps: Sequence[Tensor | None], rows: Tensor) -> Side:
     assert features is not None
     assert labels is not None
     return Side(features, clustered, labels, probabilities)
-
-
-def take(output: Output, rows: slice) -> Output:
-    """An output's frames from one number to another."""
-    return Output(
-        None if output.foreground is None else output.foreground[rows],
-        None if output.semantic is None else output.semantic[rows],
-        {name: maps[rows] for name, maps in output.taps.items()},
-    )
-
-
-@contextmanager
-def still_statistics(network: nn.Module, still: bool) -> Iterator[None]:
-    """Keep running statistics of batch normalisation where they are, during forward passes.
-
-    Args:
-        network: whose batches are normalised as ever.
-        still: False does nothing.
-    """
-    norms = batch_norms(network) if still else []
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum

@@ -23,7 +23,12 @@ from methods.adversarial.monitors import (
 from methods.adversarial.objectives import cell_labels
 from methods.adversarial.partition import TokenContext
 from methods.adversarial.settings import OUTPUT_TAPS, AdaptationSettings, AlignmentSettings
-from methods.adversarial.tokens import flatten_positions, sample_tokens, unfold_clips
+from methods.adversarial.tokens import (
+    adjacent_pairs,
+    flatten_positions,
+    sample_tokens,
+    unfold_clips,
+)
 
 
 class Side(NamedTuple):
@@ -139,8 +144,11 @@ class AlignedTap(nn.Module):
         """Features as the discriminator takes them."""
         if rows is not None:
             return flatten_positions(side.features)[rows]
+        frames = self.training_settings.domains.clip_frames
         if self.settings.discriminator.network == "patch3d":
-            return unfold_clips(side.features, self.training_settings.domains.clip_frames)
+            return unfold_clips(side.features, frames)
+        if self.settings.discriminator.network == "pair":
+            return adjacent_pairs(side.features, frames)
         return side.features
 
     def _clustered_tokens(self, side: Side, rows: Tensor | None) -> Tensor:

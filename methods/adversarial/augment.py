@@ -175,8 +175,9 @@ def line_kernel(length: float, angle: float) -> NDArray[np.float32]:
     """
     half = int(np.ceil(length / 2))
     kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
-    # Points half a pixel apart, each shared out to the four pixels around it.
-    along = np.arange(-length / 2, length / 2 + 0.25, 0.5)
+    # Points at most half a pixel apart, each shared out to the four pixels around it. Both ends are
+    # among them, and none is beyond, where the square would end.
+    along = np.linspace(-length / 2, length / 2, int(np.ceil(2 * length)) + 1)
     x, y = half + along * np.cos(angle), half + along * np.sin(angle)
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     for right, below in ((0, 0), (0, 1), (1, 0), (1, 1)):

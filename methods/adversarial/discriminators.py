@@ -1,6 +1,8 @@
 """Networks that tell features of images from those of video, on their own or within clusters.
 
-Sources: AdaptSegNet (Tsai et al., CVPR 2018) for the patch network, FADA (Wang et al., ECCV 2020)
+Sources: AdaptSegNet (Tsai et al., CVPR 2018) for the patch network, DA-VSN (Guan et al., Domain
+adaptive video segmentation via temporal consistency regularization, ICCV 2021) for pairs of frames,
+FADA (Wang et al., ECCV 2020)
 for the pixel network and the softmax over domain and cluster, MADA (Pei et al., AAAI 2018) for a
 token network with dropout and for one discriminator per class. None has batch normalisation: its
 statistics would tell the domains apart.
@@ -25,7 +27,10 @@ SLOPE = 0.2
 PATCH_STRIDE = 32
 """Smallest side of maps that a patch network can judge; its output has one value per so many."""
 
-_DIMENSIONS = {"token": 2, "pixel": 4, "patch": 4, "patch3d": 5}
+_DIMENSIONS = {"token": 2, "pixel": 4, "patch": 4, "patch3d": 5, "pair": 4}
+
+_REGIONS = ("patch", "patch3d", "pair")
+"""Networks of patch layers, which see output taps at the size of the input."""
 
 
 class _Layers(NamedTuple):
@@ -68,7 +73,8 @@ class Discriminator(nn.Module, abc.ABC):
 
         Args:
             features: float; tokens ``(M, C)`` for ``"token"``, maps ``(N, C, h, w)`` for
-                ``"pixel"`` and ``"patch"``, clips ``(B, C, T, h, w)`` for ``"patch3d"``.
+                ``"pixel"`` and ``"patch"``, clips ``(B, C, T, h, w)`` for ``"patch3d"``, pairs
+                of frames ``(N, 2C, h, w)`` for ``"pair"``.
             assignment: ``(M, K)`` for tokens. Where it is 0, outputs that cost a pass of their
                 own are 0 instead of being computed. None computes all.
             size: height and width in pixels of the network's input, for output taps.
@@ -76,7 +82,7 @@ class Discriminator(nn.Module, abc.ABC):
         Returns:
             Logits ``(M, outputs)``, ``(N, outputs, h', w')`` or ``(B, outputs, T, h', w')``. The
             number of outputs is 1, K, or 2K (images' clusters first). The grid is that of the
-            features for ``"pixel"``, and 32 times coarser for ``"patch"``.
+            features for ``"pixel"``, and 32 times coarser for patch layers.
 
         Raises:
             MethodError: if the features have the wrong dimensions or are too small.
@@ -86,11 +92,12 @@ class Discriminator(nn.Module, abc.ABC):
                 f"{self.network} discriminator",
                 f"features of shape {tuple(features.shape)}",
                 f"{_DIMENSIONS[self.network]} dimensions",
-                "Give tokens (M, C), maps (N, C, h, w) or, for patch3d, clips (B, C, T, h, w).",
+                "Give tokens (M, C), maps (N, C, h, w), pairs (N, 2C, h, w) or, for patch3d, clips "
+                "(B, C, T, h, w).",
             )
         if self.upsample and size is not None:
             features = _upsample(features, size)
-        if self.network.startswith("patch") and min(features.shape[-2:]) < PATCH_STRIDE:
+        if self.network in _REGIONS and min(features.shape[-2:]) < PATCH_STRIDE:
             raise MethodError(
                 f"{self.network} discriminator",
                 f"maps of {features.shape[-2]} x {features.shape[-1]}",
@@ -231,12 +238,12 @@ def build_discriminator(
 
     Args:
         settings: network and kind.
-        channels: C of the features.
+        channels: C of the features, of one frame.
         clusters: K; None for a loss over all positions, which has one output whatever the kind.
         output_tap: whether the features are the segmentation network's output, which patch
             networks see at the size of the input.
     """
-    upsample = output_tap and settings.network in ("patch", "patch3d")
+    upsample = output_tap and settings.network in _REGIONS
     if clusters is None or settings.kind == "shared_balanced":
         return SharedTrunk(settings.network, upsample, None, _layers(settings, channels, 1))
     if settings.kind == "conditioned":
@@ -255,6 +262,7 @@ def _layers(settings: DiscriminatorSettings, channels: int, outputs: int) -> _La
         return _token_layers(channels, settings.width, settings.dropout, outputs)
     if settings.network == "pixel":
         return _pixel_layers(channels, settings.width, outputs)
+    channels *= 2 if settings.network == "pair" else 1
     return _patch_layers(channels, settings.width, outputs, clips=settings.network == "patch3d")
 
 

@@ -55,7 +55,8 @@ def open_domains(
     """
     domains = settings.domains
     image_sets = [dataset for dataset in data if isinstance(dataset, ImageDataset)]
-    videos = [v for dataset in data if isinstance(dataset, VideoDataset) for v in dataset]
+    every = [v for dataset in data if isinstance(dataset, VideoDataset) for v in dataset]
+    videos = [every[number] for number in used_videos(len(every), settings)]
     second = image_sets.pop() if domains.pairing == "second_images" and image_sets else None
     if not image_sets:
         raise ConfigError(
@@ -66,11 +67,12 @@ def open_domains(
         )
     memory = Memory(settings.short_side, settings.memory << 20)
     frames = domains.clip_frames
-    shown = 1 if network.time == "none" or domains.images_as == "single" else frames
+    over_time = network.time != "none" or settings.in_pairs
+    shown = frames if over_time and domains.images_as != "single" else 1
     pictures: Images = ConcatDataset(image_sets)  # type: ignore[arg-type]
     train, held_out = split(len(pictures), settings)
     counts = needed(settings)
-    labelled = labelled_videos(len(videos), settings) if counts[1] else []
+    labelled = labelled_videos(len(every), settings) if counts[1] else []
     clips = Videos(videos, labelled, domains, memory, truth=settings.clusters.how == "truth")
     targets: Material = clips
     stills = counts[1] * frames // shown  # as many frames as clips would have
@@ -134,11 +136,31 @@ def split(count: int, settings: AdaptationSettings) -> tuple[list[int], list[int
     return order[settings.held_out :], order[: settings.held_out]
 
 
+def used_videos(count: int, settings: AdaptationSettings) -> list[int]:
+    """Numbers of the videos that are looked at, of all there are; at least one."""
+    return sorted(_first(settings.domains.used_videos, count, settings.split_seed))
+
+
 def labelled_videos(count: int, settings: AdaptationSettings) -> list[int]:
-    """Numbers of the videos whose masks may be trained on; at least one if any share is."""
-    order = np.random.default_rng(settings.split_seed).permutation(count).tolist()
+    """Which of the videos that are used have masks that may be trained on; at least one if any.
+
+    Args:
+        count: of all videos, used or not; the share is one of these.
+        settings: of the training.
+
+    Returns:
+        Their numbers among the videos that are used.
+    """
+    labelled = set(_first(settings.domains.labelled_videos, count, settings.split_seed))
+    used = used_videos(count, settings)
+    return [place for place, number in enumerate(used) if number in labelled]
+
+
+def _first(share: float, count: int, seed: int) -> list[int]:
+    """Numbers of a share of things; a larger share begins with the smaller one's numbers."""
+    order: list[int] = np.random.default_rng(seed).permutation(count).tolist()
     # 0.07 * 100 is a little more than 7.
-    return sorted(order[: math.ceil(settings.domains.labelled_videos * count - 1e-9)])
+    return order[: math.ceil(share * count - 1e-9)]
 
 
 def regime(

@@ -1,9 +1,8 @@
 """How a segmentation network and a discriminator play against each other at one tap.
 
-Sources: Ganin et al., DANN, JMLR 2016 (gradient reversal and the growth of lambda); Tsai et al.,
-AdaptSegNet, CVPR 2018 (the non-saturating game and its least-squares variant); Tzeng et al.,
-Simultaneous deep transfer across domains and tasks, ICCV 2015 (confusion); Luo et al., Taking a
-closer look at domain shift (CLAN), CVPR 2019 (lambda that decays).
+Sources: Ganin et al., DANN, JMLR 2016 (gradient reversal); Tsai et al., AdaptSegNet, CVPR 2018 (the
+non-saturating game and its least-squares variant); Tzeng et al., Simultaneous deep transfer across
+domains and tasks, ICCV 2015 (confusion).
 
 All games need one backward pass and one optimiser step for network and discriminator together.
 In reversal the network's gradient rides on the discriminator's loss. In the others the network
@@ -15,14 +14,14 @@ the other's parameters of the step before.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from bench.errors import ConfigError, MethodError
 from methods.adversarial.discriminators import build_discriminator
+from methods.adversarial.judging import Judged, judge
 from methods.adversarial.losses import (
     ClusterWeights,
     Criterion,
@@ -30,54 +29,16 @@ from methods.adversarial.losses import (
     cluster_weights,
     confounding_loss,
     discriminator_loss,
+    domain_logits,
+    domain_losses,
     soften_targets,
 )
+from methods.adversarial.penalty import squared_gradient_norm
+from methods.adversarial.reversal import reverse_gradient
 from methods.adversarial.settings import AlignmentSettings, ClusterSettings, GameSettings
-from methods.adversarial.tokens import flatten_positions, pool_to_grid, unflatten_positions
+from methods.adversarial.tokens import flatten_positions, unflatten_positions
 
 Direction = Literal["both", "video_to_image"]
-Schedule = Literal["dann", "constant", "linear_decay"]
-
-DANN_STEEPNESS = 10.0
-
-
-class _ReverseGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
-        ctx.strength = strength
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return -ctx.strength * gradients[0], None
-
-
-def reverse_gradient(x: Tensor, strength: float) -> Tensor:
-    """The identity, with a gradient that is multiplied by ``-strength`` (DANN, section 2.4)."""
-    reversed_: Tensor = _ReverseGradient.apply(x, strength)  # type: ignore[no-untyped-call]
-    return reversed_
-
-
-def schedule(name: Schedule, start: float, spent: float) -> float:
-    """Lambda's factor.
-
-    With p the share spent of what follows ``start``: ``"dann"`` is ``2 / (1 + exp(-10 p)) - 1``,
-    ``"constant"`` is 1, ``"linear_decay"`` is ``1 - p``. All are 0 before ``start``.
-
-    Args:
-        name: of the curve.
-        start: share of the training before it, in [0, 1).
-        spent: share of the training that is over, in [0, 1].
-
-    Returns:
-        A number in [0, 1].
-    """
-    if spent < start:
-        return 0.0
-    p = min((spent - start) / (1 - start), 1.0)
-    if name == "dann":
-        return 2 / (1 + math.exp(-DANN_STEEPNESS * p)) - 1
-    return 1.0 if name == "constant" else 1 - p
 
 
 def direction_of(game: GameSettings) -> Direction:
@@ -93,24 +54,19 @@ class AlignmentResult(NamedTuple):
     Attributes:
         network_loss: scalar, lambda included; without gradient to the discriminator. 0 for
             reversal.
-        discriminator_loss: scalar; without gradient to the network, except reversal's.
+        discriminator_loss: scalar, the penalty on the discriminator's gradient included; without
+            gradient to the network, except reversal's.
         monitors: ``discriminator_loss``; ``network_loss``; ``accuracy_image`` and
             ``accuracy_video``; ``accuracy_cluster_0`` and so on for clustered losses; ``skipped``
             (1 where no cluster was valid, else 0); ``feature_norm_image`` and
-            ``feature_norm_video``, mean L2 norms. NaN where nothing was judged, so that a skipped
-            step is not mistaken for a discriminator that wins.
+            ``feature_norm_video``, mean L2 norms; ``gradient_penalty``, weight included, where
+            there is one, which ``discriminator_loss`` is without. NaN where nothing was judged, so
+            that a skipped step is not mistaken for a discriminator that wins.
     """
 
     network_loss: Tensor
     discriminator_loss: Tensor
     monitors: dict[str, float]
-
-
-class _Judged(NamedTuple):
-    """One domain: its features, and for each position the share of every cluster."""
-
-    features: Tensor
-    assignment: Tensor
 
 
 class Alignment(nn.Module):
@@ -205,13 +161,18 @@ class Alignment(nn.Module):
         """
         if self.clustered and (image_assignment is None or video_assignment is None):
             return self._skip(image_features, video_features)
-        image = _Judged(image_features, self._shares(image_features, image_assignment))
-        video = _Judged(video_features, self._shares(video_features, video_assignment))
+        image = Judged(image_features, self._shares(image_features, image_assignment))
+        video = Judged(video_features, self._shares(video_features, video_assignment))
         balance = self._balance(image, video)
         strength = strength * self.settings.weight
         term = self._discriminator_term(image, video, balance, strength, size)
         network = self._network_loss(image, video, balance, strength, size)
-        return AlignmentResult(network, term.value, self._monitors(image, video, term, network))
+        monitors = self._monitors(image, video, term, network)
+        if self.settings.discriminator.penalty_weight == 0:
+            return AlignmentResult(network, term.value, monitors)
+        penalty = self._penalty(image, video, balance, size)
+        monitors["gradient_penalty"] = penalty.item()
+        return AlignmentResult(network, term.value + penalty, monitors)
 
     def _shares(self, features: Tensor, assignment: Tensor | None) -> Tensor:
         """Assignments laid out like the features, or over one cluster for global losses."""
@@ -231,7 +192,7 @@ class Alignment(nn.Module):
             shares = soften_targets(shares, self.settings.discriminator.temperature)
         return shares
 
-    def _balance(self, image: _Judged, video: _Judged) -> ClusterWeights:
+    def _balance(self, image: Judged, video: Judged) -> ClusterWeights:
         """Weights by masses before any pooling: ``fewest`` counts positions of the features."""
         image_mass = flatten_positions(image.assignment).sum(0)
         video_mass = flatten_positions(video.assignment).sum(0)
@@ -242,33 +203,20 @@ class Alignment(nn.Module):
         )
 
     def _judge(
-        self, judged: _Judged, size: tuple[int, int] | None, constant: bool = False
+        self, judged: Judged, size: tuple[int, int] | None, constant: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Logits and assignments ``(M, .)`` on the discriminator's output grid.
-
-        Args:
-            judged: one domain.
-            size: of the input.
-            constant: whether the discriminator's parameters are constants.
-        """
-        arguments = (judged.features, judged.assignment, size)
-        if constant:
-            parameters = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-            logits = functional_call(self.discriminator, parameters, arguments)
-        else:
-            logits = self.discriminator(*arguments)
-        pooled = pool_to_grid(judged.assignment, logits.shape[2:])
-        return flatten_positions(logits), flatten_positions(pooled)
+        """See :func:`methods.adversarial.judging.judge`."""
+        return judge(self.discriminator, judged, self.settings.gate, size, constant)
 
     def _discriminator_term(
         self,
-        image: _Judged,
-        video: _Judged,
+        image: Judged,
+        video: Judged,
         balance: ClusterWeights,
         strength: float,
         size: tuple[int, int] | None,
     ) -> LossTerm:
-        def seen(judged: _Judged, moved: bool) -> _Judged:
+        def seen(judged: Judged, moved: bool) -> Judged:
             if moved and self.game.loss == "reversal":
                 return judged._replace(features=reverse_gradient(judged.features, strength))
             return judged._replace(features=judged.features.detach())
@@ -288,8 +236,8 @@ class Alignment(nn.Module):
 
     def _network_loss(
         self,
-        image: _Judged,
-        video: _Judged,
+        image: Judged,
+        video: Judged,
         balance: ClusterWeights,
         strength: float,
         size: tuple[int, int] | None,
@@ -299,7 +247,7 @@ class Alignment(nn.Module):
             return balance.weights.new_zeros(())
         confused = self.game.loss == "confusion"
 
-        def loss(judged: _Judged, target: float) -> Tensor:
+        def loss(judged: Judged, target: float) -> Tensor:
             logits, share = self._judge(judged, size, constant=True)
             return confounding_loss(logits, share, balance, target, self.criterion, self._clip)
 
@@ -307,6 +255,30 @@ class Alignment(nn.Module):
         if self.direction == "video_to_image":
             return strength * video_loss
         return strength * 0.5 * (video_loss + loss(image, 0.5 if confused else 1.0))
+
+    def _penalty(
+        self,
+        image: Judged,
+        video: Judged,
+        balance: ClusterWeights,
+        size: tuple[int, int] | None,
+    ) -> Tensor:
+        """The weighted penalty on the discriminator's gradient, mean of both domains."""
+        settings, smoothing = self.settings.discriminator, self.game.label_smoothing
+
+        def penalty(judged: Judged, target: float) -> Tensor:
+            def scores(features: Tensor) -> Tensor:
+                logits, share = self._judge(judged._replace(features=features), size)
+                if settings.penalty == "logit":
+                    values = domain_logits(logits, self.criterion)
+                else:
+                    values = domain_losses(logits, self.criterion).mixed(target)
+                return (values * share.clamp(max=self._clip) * balance.valid).sum(1)
+
+            return squared_gradient_norm(scores, judged.features)
+
+        both = penalty(image, smoothing) + penalty(video, 1 - smoothing)
+        return settings.penalty_weight * 0.5 * both
 
     @property
     def _clip(self) -> float:
@@ -318,12 +290,12 @@ class Alignment(nn.Module):
         count = 0 if self.clusters is None else self.clusters.count
         unknown = torch.full_like(zero, math.nan)
         term = LossTerm(zero, unknown, unknown, unknown.expand(count), skipped=True)
-        image, video = _Judged(image_features, zero), _Judged(video_features, zero)
+        image, video = Judged(image_features, zero), Judged(video_features, zero)
         return AlignmentResult(zero, zero, self._monitors(image, video, term, zero))
 
     @torch.no_grad()
     def _monitors(
-        self, image: _Judged, video: _Judged, term: LossTerm, network: Tensor
+        self, image: Judged, video: Judged, term: LossTerm, network: Tensor
     ) -> dict[str, float]:
         values = {
             "discriminator_loss": math.nan * term.value if term.skipped else term.value,

@@ -124,6 +124,21 @@ def domain_losses(logits: Tensor, criterion: Criterion) -> DomainLosses:
     return DomainLosses(-image, -video)
 
 
+def domain_logits(logits: Tensor, criterion: Criterion) -> Tensor:
+    """The logit of "video" at every position, float32 ``(M, 1)`` or ``(M, K)``.
+
+    Args:
+        logits: see :func:`domain_losses`; of a softmax over domain and cluster, the logit between
+            both domains within each cluster.
+        criterion: see :func:`domain_losses`.
+    """
+    logits = logits.float()
+    if criterion != "joint":
+        return logits
+    image, video = logits.chunk(2, dim=1)
+    return video - image
+
+
 def soften_targets(assignment: Tensor, temperature: float) -> Tensor:
     """Flatten a distribution over clusters as FADA's temperature does.
 

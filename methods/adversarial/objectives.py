@@ -67,17 +67,23 @@ def entropy_loss(logits: Tensor) -> Tensor:
     return -(log.exp() * log).sum(1).mean() / math.log(logits.shape[1])
 
 
-def pseudo_label_loss(logits: Tensor, teacher: Tensor, threshold: float) -> Tensor:
+def pseudo_label_loss(
+    logits: Tensor, teacher: Tensor, threshold: float, known: Tensor | None = None
+) -> Tensor:
     """Cross-entropy to a teacher's predictions where it is confident, mean over all pixels.
 
     Args:
         logits: float ``(N, C, H, W)``.
         teacher: the teacher's logits of the same shape; no gradient passes.
         threshold: probability from which on a prediction counts.
+        known: bool ``(N, H, W)``, where the teacher has a prediction; None for everywhere.
     """
     confidence, label = teacher.detach().float().softmax(1).max(1)
+    counted = confidence >= threshold
+    if known is not None:
+        counted = counted & known
     loss = F.cross_entropy(logits, label, reduction="none")
-    return (loss * (confidence >= threshold)).mean()
+    return (loss * counted).mean()
 
 
 def cell_labels(labels: Tensor, size: tuple[int, int], classes: int) -> Tensor:

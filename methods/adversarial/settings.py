@@ -58,7 +58,8 @@ class DiscriminatorSettings(MethodSettings):
 
     Attributes:
         network: ``"token"`` judges positions on their own, ``"pixel"`` with their neighbours,
-            ``"patch"`` and ``"patch3d"`` regions of output maps.
+            ``"patch"`` and ``"patch3d"`` regions of output maps, ``"pair"`` regions of two
+            adjacent frames' output maps (after DA-VSN; images need ``images_as`` camera paths).
         kind: ``"per_cluster"`` (one output per cluster), ``"shared_balanced"`` (one discriminator,
             domains balanced within clusters), ``"conditioned"`` (one, told the cluster),
             ``"joint2K"`` (one softmax over domain and cluster). Ignored by global losses.
@@ -67,15 +68,21 @@ class DiscriminatorSettings(MethodSettings):
         dropout: between hidden layers of ``"token"``.
         temperature: of the soft targets of ``"joint2K"``.
         clip: largest entry of these targets.
+        penalty_weight: of the squared norm of its gradient in the features, for each position that
+            it judges; 0 for none.
+        penalty: whose gradient: ``"loss"``, the discriminator's (DomainBed), or ``"logit"``, that
+            of its logit (R1).
     """
 
-    network: Literal["token", "pixel", "patch", "patch3d"] = "token"
+    network: Literal["token", "pixel", "patch", "patch3d", "pair"] = "token"
     kind: Literal["per_cluster", "shared_balanced", "conditioned", "joint2K"] = "per_cluster"
     shared_trunk: bool = True
     width: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.5, ge=0, lt=1)
     temperature: float = Field(default=1.8, gt=0)
     clip: float = Field(default=0.9, gt=0, le=1)
+    penalty_weight: float = Field(default=0.0, ge=0)
+    penalty: Literal["loss", "logit"] = "loss"
 
 
 class AlignmentSettings(MethodSettings):
@@ -85,19 +92,33 @@ class AlignmentSettings(MethodSettings):
         tap: where.
         loss: over all positions at once, or within clusters of them.
         weight: lambda's largest value.
+        gate: where a position's share of a cluster enters: the ``"loss"`` of that cluster, which
+            it weighs, or the ``"input"`` of that cluster's discriminator (MADA), for ``"token"``
+            networks alone: in a map, the gates' outline would tell the domains apart.
         discriminator: the opponent.
     """
 
     tap: Tap
     loss: Literal["global", "clustered"] = "global"
     weight: float = Field(default=0.01, ge=0)
+    gate: Literal["loss", "input"] = "loss"
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
 
     @model_validator(mode="after")
     def _fits(self) -> AlignmentSettings:
-        regions = self.discriminator.network in ("patch", "patch3d")
-        if self.loss == "clustered" and regions and self.discriminator.kind == "joint2K":
+        network, joint = self.discriminator.network, self.discriminator.kind == "joint2K"
+        if self.loss == "clustered" and network in ("patch", "patch3d") and joint:
             raise ValueError("joint2K needs a token or pixel discriminator")
+        if network == "pair" and (self.loss == "clustered" or self.tap not in OUTPUT_TAPS):
+            raise ValueError(
+                f"a pair discriminator needs the global loss and a tap among {OUTPUT_TAPS}; "
+                "use token, pixel or patch for clusters and for features"
+            )
+        if self.gate == "input" and (self.loss == "global" or network != "token" or joint):
+            raise ValueError(
+                "gate=input needs the clustered loss and a token discriminator of another kind "
+                "than joint2K; use gate=loss with others"
+            )
         return self
 
 
@@ -217,10 +238,13 @@ class DomainSettings(MethodSettings):
             sharpest frame as target).
         labelled_videos: share of the videos whose masks may be trained on (few labels); 0 for
             none, 1 for all of them. A larger share contains the smaller one's videos.
+        used_videos: share of the videos that are looked at at all, the labelled ones among them. A
+            larger share contains the smaller one's videos.
         use_image_labels: False leaves images unlabelled (the oracle on video labels alone).
         clip_frames: T, frames of a clip.
         clip_stride: smallest and largest number of frames between them.
-        images_as: clips for 3D networks: copies, a single frame, or a smooth camera path.
+        images_as: clips for 3D networks and pair discriminators: copies, a single frame, or a
+            smooth camera path.
         categories: names of a semantic head's classes, the first being class 1. Objects of other
             categories are background to it.
     """
@@ -229,11 +253,21 @@ class DomainSettings(MethodSettings):
         "image_video", "shuffled", "image_image", "video_video", "second_images", "sharpest"
     ] = "image_video"
     labelled_videos: float = Field(default=0.0, ge=0, le=1)
+    used_videos: float = Field(default=1.0, gt=0, le=1)
     use_image_labels: bool = True
     clip_frames: int = Field(default=2, ge=1)
     clip_stride: tuple[int, int] = (1, 5)
     images_as: Literal["copies", "single", "camera_path"] = "camera_path"
     categories: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _labelled_are_used(self) -> DomainSettings:
+        if self.labelled_videos > self.used_videos:
+            raise ValueError(
+                f"labelled_videos ({self.labelled_videos}) is above used_videos "
+                f"({self.used_videos}); labelled videos are among those used"
+            )
+        return self
 
 
 class AdaptationSettings(MethodSettings):
@@ -249,10 +283,15 @@ class AdaptationSettings(MethodSettings):
         images: per step.
         clips: per step.
         tokens: judged per domain, tap and step at most.
+        auxiliary_weight: of a second segmentation loss, on a head of its own at the encoder's last
+            stage but one (AdaptSegNet: 0.1). The head is for training alone: exported weights are
+            without it.
         entropy_weight: of entropy minimisation on video frames (ADVENT's MinEnt).
         pseudo_label_weight: of a moving average's confident predictions on video frames.
         pseudo_label_threshold: confidence from which on they count.
         pseudo_label_decay: of that moving average per step.
+        pseudo_label_frame: whose prediction becomes a frame's label: its own, or that of the
+            clip's frame before it, moved along optical flow (after TPS).
         learning_rate: of AdamW for the encoder.
         head_factor: by which heads and new modules learn faster.
         weight_decay: of AdamW.
@@ -273,10 +312,12 @@ class AdaptationSettings(MethodSettings):
     images: int = Field(default=8, ge=1)
     clips: int = Field(default=4, ge=1)
     tokens: int = Field(default=4096, ge=1)
+    auxiliary_weight: float = Field(default=0.0, ge=0)
     entropy_weight: float = Field(default=0.0, ge=0)
     pseudo_label_weight: float = Field(default=0.0, ge=0)
     pseudo_label_threshold: float = Field(default=0.968, ge=0, le=1)
     pseudo_label_decay: float = Field(default=0.99, ge=0, lt=1)
+    pseudo_label_frame: Literal["same", "previous"] = "same"
     learning_rate: float = Field(default=3e-4, gt=0)
     head_factor: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -291,3 +332,8 @@ class AdaptationSettings(MethodSettings):
     def clustered(self) -> bool:
         """Whether any alignment works within clusters."""
         return any(alignment.loss == "clustered" for alignment in self.alignments)
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether any discriminator looks at pairs of frames."""
+        return any(alignment.discriminator.network == "pair" for alignment in self.alignments)

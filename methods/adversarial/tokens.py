@@ -64,6 +64,20 @@ def unfold_clips(features: Tensor, frames: int) -> Tensor:
     return features.reshape(-1, frames, *features.shape[1:]).movedim(1, 2)
 
 
+def adjacent_pairs(features: Tensor, frames: int) -> Tensor:
+    """Every frame of a clip but the last beside the next one.
+
+    Args:
+        features: ``(B * T, C, h, w)``, clip-major.
+        frames: T, at least 2.
+
+    Returns:
+        ``(B * (T - 1), 2C, h, w)``, clip-major, the earlier frame's channels first.
+    """
+    clips = features.reshape(-1, frames, *features.shape[1:])
+    return torch.cat([clips[:, :-1], clips[:, 1:]], dim=2).flatten(0, 1)
+
+
 def pool_to_grid(assignment: Tensor, grid: torch.Size) -> Tensor:
     """Assignment maps averaged over the cells of a coarser grid (the discriminator's output).
 

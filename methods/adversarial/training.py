@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bench.dataset import Dataset
-from bench.errors import ConfigError
 from bench.training import TrainingRequest, TrainingTask, load_strictly, read_weights
 from methods.adversarial.adaptation import Adaptation
+from methods.adversarial.checks import check
 from methods.adversarial.data import HeldOut, Steps, only
 from methods.adversarial.domains import open_domains, reestimated, regime
 from methods.adversarial.monitoring import Monitoring
@@ -24,9 +24,6 @@ REESTIMATED_BATCHES = 32
 
 DISCRIMINATOR_BETAS = (0.9, 0.99)
 """Of the discriminators' Adam (Tsai et al., AdaptSegNet, CVPR 2018)."""
-
-HALVED = ("shuffled", "image_image", "video_video")
-"""Pairings that need two of a kind in every step."""
 
 
 def training_task(
@@ -48,7 +45,7 @@ def training_task(
         DataError: broken images or videos.
         MethodError: weights to start from that do not fit.
     """
-    check(network_settings, settings, request)
+    check(network_settings, settings, request.distributed)
     network = build_network(network_settings, request.seed)
     if request.start is not None:
         load_strictly(network, read_weights(request.start), request.start)
@@ -57,6 +54,8 @@ def training_task(
     model = Adaptation(network, settings, request.seed, monitoring)
     steps = Steps(domains.images, domains.targets, settings, domains.counts, request.seed)
     encoder, heads = network.parameter_groups()
+    if model.auxiliary is not None:
+        heads = [*heads, *model.auxiliary.parameters()]
     discriminators = list(model.taps.parameters())
 
     def weights() -> dict[str, Tensor]:
@@ -95,60 +94,6 @@ def training_task(
         progress=model.progress,
         notes=model.notes,
     )
-
-
-def check(network: NetworkSettings, settings: AdaptationSettings, request: TrainingRequest) -> None:
-    """Refuse recipes that cannot mean anything.
-
-    Raises:
-        ConfigError: says which setting.
-    """
-    domains = settings.domains
-    clips = network.time != "none" and domains.clip_frames > 1
-    if request.distributed and settings.alignments:
-        raise ConfigError(
-            "training.alignments",
-            "adversarial losses in several processes",
-            "one process",
-            "Train without torchrun: clusters are made of one process's tokens.",
-        )
-    if not domains.use_image_labels and domains.labelled_videos == 0:
-        raise ConfigError(
-            "training.domains.labelled_videos",
-            "0 without image labels",
-            "labels of images or of videos",
-            "Set it, or use_image_labels.",
-        )
-    if network.head != "foreground" and len(domains.categories) + 1 != network.classes:
-        raise ConfigError(
-            "training.domains.categories",
-            f"{len(domains.categories)} names",
-            f"{network.classes - 1}, one for each of network.classes but the background",
-            "Name the classes, or set network.classes.",
-        )
-    still = clips and domains.images_as == "single"
-    if still and settings.batch_norm.mode == "joint":
-        raise ConfigError(
-            "training.domains.images_as",
-            "single frames beside clips in one batch",
-            "camera_path or copies with batch_norm.mode=joint",
-            "Change either.",
-        )
-    patch3d = any(one.discriminator.network == "patch3d" for one in settings.alignments)
-    if patch3d and (not clips or still):
-        raise ConfigError(
-            "training.alignments",
-            "a patch3d discriminator without clips of images",
-            "network.time and clips of both domains",
-            "Use another discriminator, or a network over clips.",
-        )
-    if domains.pairing in HALVED and min(settings.images, settings.clips) < 2:
-        raise ConfigError(
-            "training.images",
-            f"{settings.images} images and {settings.clips} clips per step",
-            f"at least 2 of each with domains.pairing={domains.pairing}",
-            "Raise them.",
-        )
 
 
 def exported(model: Adaptation, steps: Steps) -> dict[str, Tensor]:

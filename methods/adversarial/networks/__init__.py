@@ -11,7 +11,12 @@ from methods.adversarial.networks.batch_norm import (
     reestimate,
     set_domain,
 )
-from methods.adversarial.networks.network import Output, SegmentationNetwork, build_network
+from methods.adversarial.networks.network import (
+    Output,
+    SegmentationNetwork,
+    at_frame_size,
+    build_network,
+)
 
 __all__ = [
     "SIZES",
@@ -19,6 +24,7 @@ __all__ = [
     "PerDomainBatchNorm",
     "SegmentationNetwork",
     "apply_mode",
+    "at_frame_size",
     "build_network",
     "freeze_batch_norm",
     "merge_domains",

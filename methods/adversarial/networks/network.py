@@ -63,6 +63,7 @@ class SegmentationNetwork(nn.Module):
         settings: what it was built from.
         channels: of each tap the network has.
         strides: of each tap, in pixels of the frame; sizes are rounded up.
+        heads: number of classes by name of the head.
         main: the head that ``logits``, ``prob`` and ``ent`` come from: ``"semantic"`` where there
             is one, else ``"foreground"``.
     """
@@ -70,14 +71,14 @@ class SegmentationNetwork(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.settings = settings
-        heads = _heads(settings)
-        self.main = "semantic" if "semantic" in heads else "foreground"
-        encoder, decoder = build_parts(settings, heads)
+        self.heads: Mapping[str, int] = _heads(settings)
+        self.main = "semantic" if "semantic" in self.heads else "foreground"
+        encoder, decoder = build_parts(settings, self.heads)
         self.encoder: Any = encoder
         self.decoder: Any = decoder
         self.clip = ClipLength()
         self.temporal = _temporal_module(settings, encoder, self.clip)
-        self.channels: Mapping[str, int] = self._per_tap("channels", heads[self.main])
+        self.channels: Mapping[str, int] = self._per_tap("channels", self.heads[self.main])
         self.strides: Mapping[str, int] = self._per_tap("strides", decoder.strides[1])
         if settings.time == "inflate":
             inflate(self, self.clip, settings.inflation)
@@ -166,13 +167,8 @@ class SegmentationNetwork(nn.Module):
         return probabilities if tap == "prob" else weighted_self_information(probabilities)
 
     def _at_frame_size(self, logits: Tensor | None, size: tuple[int, int]) -> Tensor | None:
-        """Bilinear to the frame's size; maps whose size was rounded up overhang and are cut."""
-        if logits is None:
-            return None
-        finer = F.interpolate(
-            logits, scale_factor=self.strides["logits"], mode="bilinear", align_corners=False
-        )
-        return finer[..., : size[0], : size[1]]
+        """A head's logits at the size of the frame; None without that head."""
+        return None if logits is None else at_frame_size(logits, self.strides["logits"], size)
 
     def _check(self, taps: Sequence[str]) -> None:
         unknown = [tap for tap in taps if tap not in self.channels]
@@ -186,6 +182,21 @@ class SegmentationNetwork(nn.Module):
                 f"taps among {', '.join(self.channels)}",
                 remedy,
             )
+
+
+def at_frame_size(logits: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+    """Bilinear to the frame's size; maps whose size was rounded up overhang and are cut.
+
+    Args:
+        logits: float ``(N, C, h, w)``.
+        stride: of their grid, in pixels of the frame.
+        size: (H, W) of the frame.
+
+    Returns:
+        ``(N, C, H, W)``.
+    """
+    finer = F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
+    return finer[..., : size[0], : size[1]]
 
 
 def _heads(settings: NetworkSettings) -> dict[str, int]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import ConfigError
-from methods.adversarial.adaptation import Adaptation, still_statistics
+from methods.adversarial.adaptation import Adaptation
 from methods.adversarial.aligned_tap import AlignedTap, Side
 from methods.adversarial.data import Part, Step
 from methods.adversarial.monitoring import ALARMS, MONITORS, Monitoring
@@ -28,6 +28,7 @@ from methods.adversarial.objectives import (
     pseudo_label_loss,
     segmentation_loss,
 )
+from methods.adversarial.passes import still_statistics
 from methods.adversarial.settings import (
     AdaptationSettings,
     AlignmentSettings,

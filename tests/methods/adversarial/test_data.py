@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from bench.errors import ConfigError
 from methods.adversarial.augment import (
@@ -19,7 +20,7 @@ from methods.adversarial.augment import (
 )
 from methods.adversarial.camera_path import ROTATION, SHIFT, ZOOM, camera_path, follow
 from methods.adversarial.data import IMAGE, NEITHER, VIDEO, HeldOut, Steps, draw
-from methods.adversarial.domains import labelled_videos, needed, open_domains, split
+from methods.adversarial.domains import labelled_videos, needed, open_domains, split, used_videos
 from methods.adversarial.material import Memory, Stills, Videos, labels_of, sharpness
 from methods.adversarial.settings import (
     AdaptationSettings,
@@ -100,6 +101,16 @@ def test_motion_blur_is_a_line(angle: float) -> None:
     assert (kernel * along).sum() == pytest.approx(0, abs=1e-5)
     assert (kernel * along**2).sum() == pytest.approx(81 / 12, rel=0.15)
     assert (kernel * across**2).sum() < 0.5
+
+
+def test_motion_blur_of_any_length_stays_inside_its_square() -> None:
+    """Lengths just below an even number once reached past the edge."""
+    for length in np.linspace(2, 20, 400):
+        for angle in (0.0, 1e-3, 0.7, np.pi / 2):
+            kernel = line_kernel(float(length), angle)
+            assert kernel.sum() == pytest.approx(1, abs=1e-5)
+            # A line looks the same from both of its ends.
+            assert np.allclose(kernel, kernel[::-1, ::-1], atol=1e-6)
 
 
 def test_video_like_corruptions_come_as_often_as_asked_for() -> None:
@@ -282,6 +293,48 @@ def test_share_of_labelled_videos(share: float, count: int) -> None:
     assert len(chosen) == count
     assert set(chosen) <= set(labelled_videos(100, with_domains(labelled_videos=1.0)))
     assert set(chosen) <= set(labelled_videos(100, with_domains(labelled_videos=max(share, 0.1))))
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.1, 10), (0.25, 25), (1, 100)])
+def test_share_of_used_videos(share: float, count: int) -> None:
+    chosen = used_videos(100, with_domains(used_videos=share))
+    assert len(chosen) == count
+    assert chosen == sorted(chosen)
+    for larger in (share, max(share, 0.5), 1.0):
+        assert set(chosen) <= set(used_videos(100, with_domains(used_videos=larger)))
+    assert used_videos(100, SETTINGS) == list(range(100))
+
+
+def test_labelled_videos_are_the_same_among_those_used() -> None:
+    all_used = labelled_videos(100, with_domains(labelled_videos=0.1))
+    settings = with_domains(labelled_videos=0.1, used_videos=0.3)
+    used = used_videos(100, settings)
+    assert [used[number] for number in labelled_videos(100, settings)] == all_used
+    with pytest.raises(ValidationError, match="above used_videos"):
+        DomainSettings(labelled_videos=0.5, used_videos=0.4)
+
+
+def test_other_videos_are_never_looked_at() -> None:
+    videos = ShapeVideos()
+    looked: set[str] = set()
+    picture = videos.picture
+
+    def counted(sequence: str, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        looked.add(sequence)
+        return picture(sequence, frame)
+
+    videos.picture = counted  # type: ignore[method-assign]
+    settings = with_domains(used_videos=0.5, labelled_videos=0.3)
+    steps = steps_of(settings, [ShapeImages(), videos])
+    for number in range(20):
+        steps[number]
+    names = videos.sequences()
+    assert looked == {names[number] for number in used_videos(6, settings)}
+    assert len(looked) == 3
+    masks = {name for name, _ in videos.masks_read}
+    assert masks == {
+        names[number] for number in labelled_videos(6, with_domains(labelled_videos=0.3))
+    }
 
 
 def test_oracle_learns_from_video_alone() -> None:

@@ -45,12 +45,14 @@ INPUTS = {
     "pixel": (2, CHANNELS, 6, 4),
     "patch": (2, CHANNELS, 64, 96),
     "patch3d": (2, CHANNELS, 3, 64, 32),
+    "pair": (2, 2 * CHANNELS, 64, 96),
 }
 GRIDS: dict[str, tuple[int, ...]] = {
     "token": (),
     "pixel": (6, 4),
     "patch": (2, 3),
     "patch3d": (3, 2, 1),
+    "pair": (2, 3),
 }
 
 
@@ -66,6 +68,7 @@ def build(kind: str, network: str = "token", **more: Any) -> Discriminator:
         (kind, network)
         for kind, network in itertools.product(KINDS, INPUTS)
         if not (kind == "joint2K" and network.startswith("patch"))
+        and not (kind != "shared_balanced" and network == "pair")
     ],
 )
 def test_shapes_for_every_kind_and_network(kind: str, network: str) -> None:

@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench.ablate import combinations, load_ablation
-from bench.config import CONFIGS, flatten, method_config, read_yaml, training_settings
+from bench.ablate import combinations, load_ablation, nest
+from bench.config import (
+    CONFIGS,
+    flatten,
+    method_config,
+    method_settings,
+    read_yaml,
+    training_settings,
+)
 from bench.errors import ConfigError, MethodError
 from bench.method import LabelRegime
 from bench.registry import get_method
@@ -30,6 +37,7 @@ from bench.training import (
     schedule,
     train,
 )
+from methods.adversarial.checks import check
 from methods.adversarial.domains import needed
 from methods.adversarial.monitoring import MONITORS
 from methods.adversarial.networks import build_network
@@ -197,7 +205,7 @@ def test_exported_statistics(tmp_path: Path, mode: Any, evaluation: Any) -> None
 # -------------------------------------------------------------------------------------- regimes
 
 
-HOURS = round(6 * FRAMES / 24 / 3600, 4)
+HOURS, HALF = (round(count * FRAMES / 24 / 3600, 4) for count in (6, 3))
 
 
 @pytest.mark.parametrize(
@@ -236,6 +244,10 @@ HOURS = round(6 * FRAMES / 24 / 3600, 4)
                 "video_labels": "mask",
                 "video_masks": 6 * FRAMES,
             },
+        ),
+        (
+            {"alignments": BOTH, "domains": DomainSettings(used_videos=0.5)},
+            {"images": 20, "image_labels": "mask", "videos": 3, "video_hours": HALF},
         ),
         (
             {"alignments": BOTH, "domains": DomainSettings(pairing="image_image")},
@@ -294,6 +306,18 @@ def test_truth_is_never_trained_on(tmp_path: Path) -> None:
             "images_as",
         ),
         ({}, {"held_out": 24}, "held_out"),
+        *(
+            (
+                {},
+                {
+                    "pseudo_label_weight": 1.0,
+                    "pseudo_label_frame": "previous",
+                    "domains": domains,
+                },
+                "pseudo_label_frame",
+            )
+            for domains in ({"clip_frames": 1}, {"pairing": "sharpest"})
+        ),
     ],
 )
 def test_recipes_that_mean_nothing_are_refused(
@@ -360,6 +384,7 @@ def test_recipes_are_what_their_names_say() -> None:
         "batch_norm_reestimated": {"batch_norm"},
         "entropy": {"entropy_weight"},
         "pseudo_labels": {"pseudo_label_weight"},
+        "pseudo_labels_temporal": {"pseudo_label_weight", "pseudo_label_frame"},
         "global_enc4": {"alignments"},
         "clustered_embed": {"alignments"},
         "clustered_global": {"alignments"},
@@ -417,7 +442,10 @@ def test_ablations_are_valid(path: Path) -> None:
             for parent in parents:
                 place = place.setdefault(parent, {})
             place[last] = value
-        training_settings("adv", method, "tiny", nested)
+        settings = training_settings("adv", method, "tiny", nested)
+        assert isinstance(settings, AdaptationSettings)
+        chosen, _ = method_settings("adv", method, "tiny", nest(point.settings))
+        check(chosen.network, settings, distributed=False)
 
 
 # ---------------------------------------------------------------------------------- null control

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.adversarial.clusters import Clusters, TokenContext
-from methods.adversarial.games import Alignment, schedule
+from methods.adversarial.games import Alignment
+from methods.adversarial.reversal import schedule
 from methods.adversarial.settings import (
     AlignmentSettings,
     ClusterSettings,

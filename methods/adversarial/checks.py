@@ -1,0 +1,112 @@
+"""Recipes that cannot mean anything, refused before anything is opened or built."""
+
+from __future__ import annotations
+
+from bench.errors import ConfigError
+from methods.adversarial.settings import AdaptationSettings, NetworkSettings
+
+STILL = ("second_images", "sharpest")
+"""Pairings whose targets are no videos."""
+
+HALVED = ("shuffled", "image_image", "video_video")
+"""Pairings that need two of a kind in every step."""
+
+
+def check(network: NetworkSettings, settings: AdaptationSettings, distributed: bool) -> None:
+    """Refuse recipes that cannot mean anything.
+
+    Args:
+        network: that is trained.
+        settings: the recipe.
+        distributed: whether several processes train.
+
+    Raises:
+        ConfigError: says which setting.
+    """
+    if distributed and settings.alignments:
+        raise ConfigError(
+            "training.alignments",
+            "adversarial losses in several processes",
+            "one process",
+            "Train without torchrun: clusters are made of one process's tokens.",
+        )
+    _check_labels(network, settings)
+    _check_clips(network, settings)
+    _check_pairs(settings)
+    _check_pseudo_labels(settings)
+    if settings.domains.pairing in HALVED and min(settings.images, settings.clips) < 2:
+        raise ConfigError(
+            "training.images",
+            f"{settings.images} images and {settings.clips} clips per step",
+            f"at least 2 of each with domains.pairing={settings.domains.pairing}",
+            "Raise them.",
+        )
+
+
+def _check_labels(network: NetworkSettings, settings: AdaptationSettings) -> None:
+    domains = settings.domains
+    if not domains.use_image_labels and domains.labelled_videos == 0:
+        raise ConfigError(
+            "training.domains.labelled_videos",
+            "0 without image labels",
+            "labels of images or of videos",
+            "Set it, or use_image_labels.",
+        )
+    if network.head != "foreground" and len(domains.categories) + 1 != network.classes:
+        raise ConfigError(
+            "training.domains.categories",
+            f"{len(domains.categories)} names",
+            f"{network.classes - 1}, one for each of network.classes but the background",
+            "Name the classes, or set network.classes.",
+        )
+
+
+def _check_clips(network: NetworkSettings, settings: AdaptationSettings) -> None:
+    """Networks and discriminators that see whole clips."""
+    clips = network.time != "none" and settings.domains.clip_frames > 1
+    still = clips and settings.domains.images_as == "single"
+    if still and settings.batch_norm.mode == "joint":
+        raise ConfigError(
+            "training.domains.images_as",
+            "single frames beside clips in one batch",
+            "camera_path or copies with batch_norm.mode=joint",
+            "Change either.",
+        )
+    patch3d = any(one.discriminator.network == "patch3d" for one in settings.alignments)
+    if patch3d and (not clips or still):
+        raise ConfigError(
+            "training.alignments",
+            "a patch3d discriminator without clips of images",
+            "network.time and clips of both domains",
+            "Use another discriminator, or a network over clips.",
+        )
+
+
+def _check_pairs(settings: AdaptationSettings) -> None:
+    """Copies of an image have no motion, which would tell the domains apart."""
+    domains = settings.domains
+    paired = domains.images_as == "camera_path" and domains.clip_frames > 1
+    if settings.in_pairs and not paired:
+        raise ConfigError(
+            "training.alignments",
+            f"a pair discriminator with domains.clip_frames={domains.clip_frames} and "
+            f"domains.images_as={domains.images_as}",
+            "two frames or more of both domains, images as a moving camera would see them",
+            "Set domains.clip_frames to 2 or more and domains.images_as to camera_path, or use a "
+            "patch discriminator.",
+        )
+
+
+def _check_pseudo_labels(settings: AdaptationSettings) -> None:
+    domains = settings.domains
+    if settings.pseudo_label_weight == 0 or settings.pseudo_label_frame == "same":
+        return
+    if domains.clip_frames < 2 or domains.pairing in STILL:
+        raise ConfigError(
+            "training.pseudo_label_frame",
+            f"previous, with domains.clip_frames={domains.clip_frames} and "
+            f"domains.pairing={domains.pairing}",
+            "clips of videos, of two frames or more",
+            "Set domains.clip_frames to 2 or more and a pairing with videos, or "
+            "pseudo_label_frame to same.",
+        )
