@@ -287,4 +287,5 @@ class Clips(Generic[SettingsT]):
         video = int(random.choice(len(self.videos), p=self._probabilities))
         numbers = self.draw_frames(random, len(self.videos[video]))
         frames = [self.store.frame(video, number) for number in numbers]
-        return self.augment(frames, random, self.settings)
+        # A number, so that objectives across a batch can tell clips of one video from others'.
+        return self.augment(frames, random, self.settings) | {"video": torch.tensor(video)}

@@ -146,7 +146,7 @@ class Cycles(NamedTuple):
     Attributes:
         ends: thetas in the target after 1, 2, … frames of going back, ``(B, 2, 3)`` each.
         skips: thetas in the target after visiting one frame alone, ``(B, 2, 3)`` each.
-        inliers: of every step, ``(steps, B)``.
+        inliers: of finding the patch itself in each frame, ``(T, B)``.
     """
 
     ends: list[Tensor]
@@ -159,7 +159,12 @@ def track_cycles(
 ) -> Cycles:
     """Track a patch of the target back over 1, 2, … frames and forward to the target again.
 
-    Longer cycles go back as shorter ones do, so the way back is tracked once for all of them.
+    Longer cycles go back as shorter ones do, so the way back is tracked once for all of them; and
+    the cycle over one frame is that frame's skip cycle.
+
+    Only where the patch itself is looked for do inliers count, as in the paper's dense similarity.
+    All other templates are crops of frames: from the middle of one to the middle of the next, the
+    score is perfect for features that say nothing but where in the frame they are.
 
     Args:
         tracker: finds a template in a frame.
@@ -168,29 +173,25 @@ def track_cycles(
         patch: unit vectors ``(B, C, s, s)``.
         next_template: what is looked for next.
     """
-    steps: list[Track] = []
 
-    def step(found: list[Tensor], frame: Tensor) -> list[Tensor]:
-        steps.append(tracker(next_template(found), frame))
-        return [*found, steps[-1].template]
+    def look(found: list[Tensor], frame: Tensor) -> Track:
+        track: Track = tracker(next_template(found), frame)
+        return track
 
-    ends, skips = [], []
-    count = frames.shape[1]
-    back = [patch]
-    for turn in reversed(range(count)):
-        back = step(back, frames[:, turn])
+    visits = [look([patch], frame) for frame in frames.unbind(1)]
+    skips = [look([patch, visit.template], target).theta for visit in reversed(visits)]
+    back, ends = [patch, visits[-1].template], [skips[0]]
+    for turn in reversed(range(len(visits) - 1)):
+        back = [*back, look(back, frames[:, turn]).template]
         found = back
-        for number in range(turn + 1, count):
-            found = step(found, frames[:, number])
-        step(found, target)
-        ends.append(steps[-1].theta)
-        step(step([patch], frames[:, turn]), target)
-        skips.append(steps[-1].theta)
-    return Cycles(ends, skips, torch.stack([each.inliers for each in steps]))
+        for number in range(turn + 1, len(visits)):
+            found = [*found, look(found, frames[:, number]).template]
+        ends.append(look(found, target).theta)
+    return Cycles(ends, skips, torch.stack([visit.inliers for visit in visits]))
 
 
 class CycleTimeObjective(nn.Module):
-    """Distances after cycles and skip cycles, and the inlier score of all steps.
+    """Distances after cycles and skip cycles, and the inlier score of the patch in each frame.
 
     The patch is cut out of the target's pixels and encoded by itself.
 

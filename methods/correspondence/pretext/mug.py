@@ -1,9 +1,9 @@
 """MUG: learn from several granularities of unlabelled video at once.
 
 Source: Lu, Wang, Shen, Tai, Crandall, Hoi: Learning video object segmentation from unlabeled
-videos, CVPR 2020. The paper has losses on frames, short clips, whole videos and their global
-content; the released code minimises the frames' alone, and so do the defaults here. The short-term
-and long-term losses are our reading of the paper; its global one is not here.
+videos, CVPR 2020. The paper has losses of four granularities: frame, short-term, long-term and
+video. The released code minimises the frames' alone, and so do the defaults here; the other three
+are our reading of the paper.
 """
 
 from __future__ import annotations
@@ -19,14 +19,11 @@ from torch import Tensor, nn
 from bench.method import MethodSettings
 from bench.video import RGB
 from methods.correspondence.inputs import lab_bytes
-from methods.correspondence.pretext.autoencoder import (
-    colour_distance,
-    grey_input,
-)
+from methods.correspondence.pretext.affinity import soft_affinity
+from methods.correspondence.pretext.autoencoder import colour_distance, grey_input
 from methods.correspondence.pretext.clips import Sample, place, resize_short_side
 from methods.correspondence.pretext.copying import copy_global
-from methods.correspondence.pretext.saliency_head import SaliencyHead
-from methods.correspondence.pretext.uvc import soft_affinity
+from methods.correspondence.pretext.saliency_head import SaliencyHead, global_appearance
 from methods.correspondence.pretext.walk import cycle_loss, palindromes, transitions
 from methods.shls.offline.saliency import detect
 
@@ -54,6 +51,8 @@ class MUGSettings(MethodSettings):
         short_term_weight: of copying colours from a neighbouring frame; 0 leaves it out.
         long_term_weight: of walking to a distant frame and back; 0 leaves it out.
         temperature: of that walk.
+        video_weight: of telling the batch's videos apart by their memories; 0 leaves it out.
+        video_temperature: of that choice among videos.
         batch_size: clips per step.
         learning_rate: of Adam, for encoder and head.
         weight_decay: of Adam.
@@ -72,6 +71,8 @@ class MUGSettings(MethodSettings):
     short_term_weight: float = Field(default=0.0, ge=0)
     long_term_weight: float = Field(default=0.0, ge=0)
     temperature: float = Field(default=0.05, gt=0)
+    video_weight: float = Field(default=0.0, ge=0)
+    video_temperature: float = Field(default=0.07, gt=0)
     batch_size: int = Field(default=20, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=5e-3, ge=0)
@@ -80,6 +81,8 @@ class MUGSettings(MethodSettings):
     def _fits(self) -> MUGSettings:
         if self.crop > self.short_side:
             raise ValueError("crop must not be larger than short_side")
+        if self.video_weight > 0 and self.batch_size < 2:
+            raise ValueError("video_weight needs a batch_size of 2 or more videos to tell apart")
         return self
 
     def draw_frames(self, random: np.random.Generator, length: int) -> tuple[int, ...]:
@@ -174,6 +177,36 @@ def long_term_loss(frame: Tensor, distant: Tensor, temperature: float) -> Tensor
     return cycle_loss(palindromes(transitions(nodes, temperature), first=1)[0])
 
 
+def video_loss(
+    frame: Tensor, memory: Tensor, temperature: float, videos: Tensor | None = None
+) -> Tensor:
+    """Discrimination of whole videos: a frame is told by its own video's global memory.
+
+    Each memory is summarised as one vector, the frame likewise, and the frame chooses among the
+    memories of all videos in the batch by softmax (InfoNCE). This is our reading of the paper's
+    global, discriminative memory, not released code.
+
+    Args:
+        frame: the memory encoder's values of a frame, ``(B, V, h, w)``.
+        memory: its values of M frames of the same video, ``(B, M, V, h, w)``.
+        temperature: divides the cosines.
+        videos: number of each clip's video, int64 ``(B,)``; other clips of the same video are
+            left out of the choice. None where all clips are of different videos.
+
+    Returns:
+        ``(B,)``, log B where all videos look alike.
+    """
+    own = global_appearance(frame)
+    memories = global_appearance(memory.transpose(1, 2))
+    with torch.autocast(own.device.type, enabled=False):
+        logits = own.float() @ memories.float().mT / temperature
+    itself = torch.arange(len(logits), device=logits.device)
+    if videos is not None:
+        same = (videos[:, None] == videos) & (itself[:, None] != itself)
+        logits = logits.masked_fill(same, -torch.inf)
+    return F.cross_entropy(logits, itself, reduction="none")
+
+
 class MUGObjective(nn.Module):
     """The frame granularity's losses, and those of longer ones where they have a weight.
 
@@ -210,7 +243,11 @@ class MUGObjective(nn.Module):
         return frame_losses(logits, prior, self.settings.threshold, self.settings.confidence)
 
     def forward(self, batch: Sample) -> dict[str, Tensor]:
-        """The weighted losses: ``prior``, ``mask``, and ``short_term``, ``long_term`` if wanted."""
+        """The weighted losses.
+
+        Returns:
+            ``prior`` and ``mask``, and ``short_term``, ``long_term`` and ``video`` if wanted.
+        """
         settings = self.settings
         lab, stages = self.encode(batch)
         prior, mask = self.frame_losses(batch, stages)
@@ -225,6 +262,12 @@ class MUGObjective(nn.Module):
         if settings.long_term_weight > 0:
             cycle = long_term_loss(last[:, 0], last[:, -1], settings.temperature)
             losses["long_term"] = settings.long_term_weight * cycle.mean()
+        if settings.video_weight > 0:
+            values = self.head.values(torch.cat([last[:, :1], last[:, 2:]], 1))
+            choice = video_loss(
+                values[:, 0], values[:, 1:], settings.video_temperature, batch.get("video")
+            )
+            losses["video"] = settings.video_weight * choice.mean()
         return losses
 
     @torch.no_grad()

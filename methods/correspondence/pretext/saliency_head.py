@@ -42,6 +42,18 @@ class MemoryEncoder(nn.Module):
         return self.key(pooled), self.value(pooled)
 
 
+def global_appearance(values: Tensor) -> Tensor:
+    """What values hold in all, regardless of where and when.
+
+    Args:
+        values: ``(B, V, ...)``.
+
+    Returns:
+        Their mean over all further dimensions as unit vectors, float32 ``(B, V)``.
+    """
+    return F.normalize(values.flatten(2).float().mean(2), dim=1)
+
+
 class ExemplarAttention(nn.Module):
     """Attention of a frame to the memory, by a learned bilinear form.
 
@@ -170,6 +182,11 @@ class SaliencyHead(nn.Module):
         self.fuse_second = Fusion(2 * values, second)
         self.context = GlobalConvolution(2 * values, width)
         self.saliency = nn.ModuleList(_convolution(width, 1, 3, each) for each in dilations)
+
+    def values(self, frames: Tensor) -> Tensor:
+        """Stage 4 of frames, ``(B, T, C, h, w)``, to values ``(B, T, V, h / 2, w / 2)``."""
+        values: Tensor = self.memory(frames.flatten(0, 1))[1]
+        return torch.unflatten(values, 0, frames.shape[:2])
 
     def forward(self, stages: tuple[Tensor, Tensor, Tensor], exemplars: Tensor) -> Tensor:
         """Predict.

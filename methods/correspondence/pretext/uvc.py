@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from bench.method import MethodSettings
 from bench.video import RGB
 from methods.correspondence.inputs import lab_bytes
+from methods.correspondence.pretext.affinity import (
+    concentration_loss,
+    coordinate_switch_loss,
+    coordinates,
+    soft_affinity,
+    transposed,
+)
 from methods.correspondence.pretext.autoencoder import (
     ColourAutoencoder,
     colour_distance,
@@ -31,7 +37,7 @@ from methods.correspondence.pretext.clips import (
     place,
     resize_short_side,
 )
-from methods.correspondence.pretext.copying import copy_global, global_affinity
+from methods.correspondence.pretext.copying import copy_global
 from methods.correspondence.pretext.transformer import crop
 
 if TYPE_CHECKING:
@@ -56,7 +62,9 @@ class UVCSettings(MethodSettings):
         crop: side of a crop in pixels, a multiple of the encoder's stride and of 8.
         full: long side of whole frames in the second stage in pixels, a multiple likewise.
         temperature: of the affinity; features are not normalised.
-        switch_weight: of copying back along the transposed affinity.
+        switch_weight: of copying colours back along the transposed affinity.
+        coordinate_switch_weight: of carrying coordinates there and back; 0 leaves it out, as the
+            authors' training does.
         concentration_weight: of the concentration loss.
         concentration_block: side in cells of the blocks that shall stay together.
         concentration_from: steps before the concentration loss sets in.
@@ -79,6 +87,7 @@ class UVCSettings(MethodSettings):
     full: int = Field(default=640, ge=16, multiple_of=8)
     temperature: float = Field(default=1.0, gt=0)
     switch_weight: float = Field(default=0.1, ge=0)
+    coordinate_switch_weight: float = Field(default=0.0, ge=0)
     concentration_weight: float = Field(default=0.3, ge=0)
     concentration_block: int = Field(default=8, ge=1)
     concentration_from: int = Field(default=6000, ge=0)
@@ -151,49 +160,6 @@ def augment(frames: list[RGB], random: np.random.Generator, settings: UVCSetting
     }
 
 
-def coordinates(size: tuple[int, int], like: Tensor) -> Tensor:
-    """Positions of a map's cells, x before y, -1 and 1 being the outermost cells' centres.
-
-    Returns:
-        ``(2, h * w)``.
-    """
-    y, x = (torch.linspace(-1, 1, length).to(like) for length in size)
-    return torch.stack([x.expand(size), y[:, None].expand(size)]).flatten(1)
-
-
-def soft_affinity(reference: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """Softmax over the reference's cells of the dot products with each target cell.
-
-    Args:
-        reference: ``(B, C, h, w)``.
-        target: ``(B, C, H, W)``.
-        temperature: divides the dot products.
-
-    Returns:
-        ``(B, h * w, H, W)``, the sum over the second dimension being 1.
-    """
-    return F.softmax(global_affinity(target, reference, 1 / temperature), dim=1)
-
-
-def concentration_loss(affinity: Tensor, block: int) -> Tensor:
-    """How far the cells of a block are scattered by an affinity.
-
-    Each cell is taken to its expected position; what counts is the variance of these positions
-    inside a block of neighbouring cells. Cells beyond the last whole block are left out.
-
-    Args:
-        affinity: between maps of one size, ``(B, h * w, h, w)``; see :func:`soft_affinity`.
-        block: side of a block in cells; at most h and w.
-
-    Returns:
-        A scalar: the mean over blocks, cells, x and y.
-    """
-    size = (affinity.shape[2], affinity.shape[3])
-    maps = copy_global(affinity, coordinates(size, affinity).expand(len(affinity), 2, -1))
-    blocks = maps.unfold(2, block, block).unfold(3, block, block).flatten(4)
-    return blocks.var(4, correction=0).mean()
-
-
 def locate(reference: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
     """Where in the target a crop of the reference lies: the mean of its cells' expected places.
 
@@ -238,6 +204,8 @@ def box_transform(corner: Tensor, side: int, full: int) -> Tensor:
 
 class UVCObjective(nn.Module):
     """Colour, switch and concentration losses; in the second stage inside the located box.
+
+    The switch loss on coordinates joins them where it has a weight.
 
     Args:
         encoder: sees lightness alone.
@@ -286,15 +254,18 @@ class UVCObjective(nn.Module):
         return colour_distance(self.autoencoder.decode(copied), true)
 
     def forward(self, batch: Sample) -> dict[str, Tensor]:
-        """The weighted losses: ``colour``, ``switch`` and ``concentration``."""
+        """The weighted losses.
+
+        Returns:
+            ``colour``, ``switch`` and ``concentration``, and ``coordinate_switch`` if wanted.
+        """
         settings = self.settings
         first, second, reference, target = self.encode(batch)
         affinity = soft_affinity(first, second, settings.temperature)
         backward = soft_affinity(second, first, settings.temperature)
         colour = self.colour_loss(affinity, reference, target)
-        # The way back takes the same affinity transposed, whose sums are not 1.
-        transposed = torch.unflatten(affinity.flatten(2).mT, 2, first.shape[2:])
-        switch = self.colour_loss(transposed, target, reference)
+        size = (first.shape[2], first.shape[3])
+        switch = self.colour_loss(transposed(affinity, size), target, reference)
         counted = self.counted(colour)
         spread = torch.stack(
             [
@@ -305,11 +276,17 @@ class UVCObjective(nn.Module):
         started = int(self.steps) >= settings.concentration_from
         if self.training:
             self.steps += 1
-        return {
+        losses = {
             "colour": (colour * counted).mean(),
             "switch": settings.switch_weight * (switch * counted).mean(),
             "concentration": settings.concentration_weight * started * spread,
         }
+        if settings.coordinate_switch_weight > 0:
+            returned = coordinate_switch_loss(affinity, size)
+            losses["coordinate_switch"] = (
+                settings.coordinate_switch_weight * (returned * counted).mean()
+            )
+        return losses
 
     def counted(self, colour: Tensor) -> Tensor:
         """1 for samples that count, 0 for those whose colour loss is too large; ``(B,)``."""

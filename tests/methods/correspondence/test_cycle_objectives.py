@@ -266,8 +266,33 @@ def test_cycles_equal_those_tracked_one_by_one():
     assert len(ends) == 3
     assert torch.allclose(torch.stack(found.ends), torch.stack(ends), atol=1e-5)
     assert torch.allclose(torch.stack(found.skips), torch.stack(skips), atol=1e-5)
-    # 3 steps back, 0 + 1 + 2 forward, 3 to the target, and 2 in each of 3 skip cycles.
-    assert found.inliers.shape == (15, 2)
+    # Inliers are those of the patch itself in each frame.
+    frames, _, patch = encoded
+    expected = [objective.tracker(patch, frame).inliers for frame in frames.unbind(1)]
+    assert torch.allclose(found.inliers, torch.stack(expected))
+
+
+class Whereabouts(nn.Module):
+    """Features that say where a cell is and nothing of what is there."""
+
+    channels, stride = 36, 8
+
+    def forward(self, images):
+        rows, columns = images.shape[2] // 8, images.shape[3] // 8
+        cells = torch.arange(rows)[:, None] * 6 + torch.arange(columns)
+        return F.one_hot(cells, 36).permute(2, 0, 1).float().expand(len(images), -1, -1, -1)
+
+
+def test_following_crops_of_frames_earns_no_similarity():
+    """Or else it is enough to call the frame's middle the patch, and to encode the place alone."""
+    batch = make_batch(cycletime, CYCLE)
+    objective = cycletime.CycleTimeObjective(Whereabouts(), CYCLE).eval()
+    nn.init.zeros_(objective.tracker.localiser.layers[-1].weight)
+    nn.init.zeros_(objective.tracker.localiser.layers[-1].bias)  # always the middle
+    _, target, patch = objective.encode(batch)
+    middle = objective.tracker(patch, target).template
+    assert objective.tracker(middle, target).inliers.min() > 0.2
+    assert objective(batch)["similarity"].item() == pytest.approx(0, abs=0.01)
 
 
 def test_cycletime_losses_are_weighted_as_the_authors_do():

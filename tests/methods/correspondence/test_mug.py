@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from methods.correspondence.pretext.mug import (
@@ -12,6 +13,7 @@ from methods.correspondence.pretext.mug import (
     frame_losses,
     long_term_loss,
     short_term_loss,
+    video_loss,
 )
 from methods.correspondence.pretext.saliency_head import ExemplarAttention, SaliencyHead
 
@@ -49,6 +51,15 @@ def moving_square(length, seed=0):
         frame[12:28, 14 + 2 * index : 30 + 2 * index] = (230, 60, 40)
         frames.append(frame)
     return frames
+
+
+def striped(length, spacing, seed=0):
+    """A video of noisy vertical stripes."""
+    random = np.random.default_rng(seed)
+    frame = np.full((40, 56, 3), 60.0)
+    frame[:, np.arange(56) // spacing % 2 == 0] = 190
+    noise = random.normal(0, 10, (length, *frame.shape))
+    return list((frame + noise).clip(0, 255).astype(np.uint8))
 
 
 def batch_of(settings, count=2):
@@ -129,6 +140,114 @@ def test_long_term_loss_is_zero_for_cells_found_again():
     assert long_term_loss(features, alike, 0.02).item() == pytest.approx(math.log(16), rel=1e-4)
 
 
+def naive_video_loss(frame, memory, temperature):
+    def summary(vectors):
+        mean = np.mean(vectors, 0)
+        return mean / math.sqrt(sum(value**2 for value in mean))
+
+    def cells(maps):
+        return [maps[:, row, column] for row in range(2) for column in range(3)]
+
+    own = [summary(cells(each)) for each in frame.numpy()]
+    memories = [summary([v for maps in each for v in cells(maps)]) for each in memory.numpy()]
+    losses = []
+    for video, vector in enumerate(own):
+        scores = [math.exp(float(vector @ other) / temperature) for other in memories]
+        losses.append(-math.log(scores[video] / sum(scores)))
+    return losses
+
+
+def test_video_loss_equals_loops():
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.randn(4, 5, 2, 3, generator=generator)
+    memory = torch.randn(4, 3, 5, 2, 3, generator=generator)
+    found = video_loss(frame, memory, 0.3)
+    assert found.tolist() == pytest.approx(naive_video_loss(frame, memory, 0.3), rel=1e-4)
+
+
+def test_clips_of_one_video_are_no_negatives_of_each_other():
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.randn(3, 5, 2, 3, generator=generator)
+    memory = torch.randn(3, 2, 5, 2, 3, generator=generator)
+    found = video_loss(frame, memory, 0.3, torch.tensor([7, 7, 2]))
+    pairs = [(0, 2), (1, 2)]
+    expected = [naive_video_loss(frame[list(p)], memory[list(p)], 0.3)[0] for p in pairs]
+    expected.append(naive_video_loss(frame, memory, 0.3)[2])
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+    alone = video_loss(frame, memory, 0.3, torch.tensor([7, 7, 7]))
+    assert alone.tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+
+
+def test_video_loss_is_small_for_videos_apart_and_log_b_for_videos_alike():
+    apart = torch.eye(4)[:, :, None, None].expand(4, 4, 2, 3)
+    memory = 5 * apart[:, None].expand(4, 2, 4, 2, 3)
+    # Cosines of 1 with the own memory and 0 with the three others.
+    expected = math.log(1 + 3 * math.exp(-1 / 0.2))
+    assert video_loss(apart, memory, 0.2).tolist() == pytest.approx([expected] * 4, rel=1e-4)
+    assert video_loss(apart.roll(1, 0), memory, 0.2).min() > 4
+    alike = torch.ones_like(apart)
+    found = video_loss(alike, torch.ones_like(memory), 0.2)
+    assert found.tolist() == pytest.approx([math.log(4)] * 4, rel=1e-4)
+    # The least possible for two videos: opposite memories.
+    opposite = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    least = math.log(1 + math.exp(-2 / 0.5))
+    found = video_loss(opposite, opposite[:, None], 0.5)
+    assert found.tolist() == pytest.approx([least] * 2, rel=1e-4)
+
+
+def test_video_loss_disregards_where_and_when():
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.randn(3, 5, 4, 4, generator=generator)
+    memory = torch.randn(3, 4, 5, 4, 4, generator=generator)
+    moved = frame.roll((1, 2), (2, 3)), memory.flip(1).roll((2, 1), (3, 4))
+    expected = video_loss(frame, memory, 0.1)
+    assert torch.allclose(video_loss(*moved, 0.1), expected, atol=1e-5)
+
+
+def test_video_loss_has_finite_gradients_for_frame_and_memory():
+    for scale in (1.0, 1e-4, 1e4):
+        frame = (scale * torch.randn(3, 5, 4, 4)).requires_grad_()
+        memory = (scale * torch.randn(3, 2, 5, 4, 4)).requires_grad_()
+        video_loss(frame, memory, 0.07).sum().backward()
+        for each in (frame, memory):
+            assert bool(torch.isfinite(each.grad).all())
+            assert each.grad.abs().max() > 0
+
+
+def test_training_on_the_video_loss_tells_videos_apart():
+    """New clips of videos trained on are told apart, which they were not before."""
+    torch.manual_seed(0)
+    settings = MUGSettings(**TINY, prior_weight=0, mask_weight=0, video_weight=1)
+    videos = [striped(4, spacing) for spacing in (2, 3, 5, 9)]
+
+    def batch(seed):
+        random = np.random.default_rng(seed)
+        samples = [augment(video, random, settings) for video in videos]
+        return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+    objective = MUGObjective(StagedEncoder(), settings)
+    unseen = batch(1000)
+    assert objective(unseen)["video"].item() > 0.8
+    optimiser = torch.optim.Adam(objective.parameters(), 4e-3)
+    clips = [batch(seed) for seed in range(4)]
+    for step in range(12):
+        optimiser.zero_grad()
+        objective(clips[step % 4])["video"].backward()
+        optimiser.step()
+    for part in (objective.encoder, objective.head.memory.value):
+        assert all(bool(torch.isfinite(each.grad).all()) for each in part.parameters())
+        assert all(each.grad.abs().max() > 0 for each in part.parameters())
+    assert objective(clips[0])["video"].item() < 0.05
+    assert objective(unseen)["video"].item() < 0.3
+
+
+def test_defaults_are_the_released_losses_and_one_video_is_refused():
+    objective = MUGObjective(StagedEncoder(), MUGSettings(**TINY))
+    assert set(objective(batch_of(objective.settings))) == {"prior", "mask"}
+    with pytest.raises(ValidationError, match="batch_size"):
+        MUGSettings(video_weight=0.1, batch_size=1)
+
+
 def test_draw_frames_takes_a_neighbour_and_spreads_the_exemplars():
     settings = MUGSettings(exemplars=4, short_gap=3)
     random = np.random.default_rng(0)
@@ -149,7 +268,11 @@ def test_augment_cuts_prior_and_frame_alike():
     assert saliency[square].mean() > 2 * saliency[~square].mean()
 
 
-@pytest.mark.parametrize("weights", [{}, {"short_term_weight": 0.5, "long_term_weight": 0.2}])
+@pytest.mark.parametrize(
+    "weights",
+    [{}, {"short_term_weight": 0.5, "long_term_weight": 0.2}, {"video_weight": 0.1}],
+    ids=["frame", "short and long term", "video"],
+)
 def test_training_lowers_the_losses_and_gradients_are_finite(weights):
     torch.manual_seed(0)
     settings = MUGSettings(**TINY, **weights)

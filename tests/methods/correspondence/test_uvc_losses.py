@@ -9,6 +9,13 @@ from safetensors.torch import save_file
 
 from bench.errors import ConfigError, MethodError
 from methods.correspondence.inputs import lab_bytes, lightness
+from methods.correspondence.pretext.affinity import (
+    concentration_loss,
+    coordinate_switch_loss,
+    coordinates,
+    soft_affinity,
+    transposed,
+)
 from methods.correspondence.pretext.autoencoder import (
     AutoencoderObjective,
     AutoencoderSettings,
@@ -20,15 +27,14 @@ from methods.correspondence.pretext.autoencoder import (
 from methods.correspondence.pretext.copying import copy_global
 from methods.correspondence.pretext.transformer import crop
 from methods.correspondence.pretext.uvc import (
+    UVCObjective,
     UVCSettings,
     augment,
     box_transform,
-    concentration_loss,
-    coordinates,
     locate,
-    soft_affinity,
     whole_square,
 )
+from tests.methods.correspondence.test_cycle_objectives import PooledColours, StandIn
 from tests.oracle import rule_weights
 
 
@@ -125,6 +131,103 @@ def test_coordinates_run_from_corner_to_corner():
     x, y = coordinates((2, 3), torch.zeros(()))
     assert x.tolist() == [-1, 0, 1, -1, 0, 1]
     assert y.tolist() == [-1, -1, -1, 1, 1, 1]
+
+
+def place_of(cell, height, width):
+    """x and y of a cell, counted along rows."""
+    return 2 * (cell % width) / (width - 1) - 1, 2 * (cell // width) / (height - 1) - 1
+
+
+def naive_coordinate_switch(affinity, reference, target):
+    """Mean over cells, x and y of one sample; reference and target are heights and widths."""
+    cells, others = math.prod(reference), math.prod(target)
+    total = 0.0
+    for axis in range(2):
+        arrived = [
+            sum(float(affinity[i, t]) * place_of(i, *reference)[axis] for i in range(cells))
+            for t in range(others)
+        ]
+        for i in range(cells):
+            returned = sum(float(affinity[i, t]) * arrived[t] for t in range(others))
+            total += abs(returned - place_of(i, *reference)[axis])
+    return total / (2 * cells)
+
+
+def test_coordinate_switch_equals_loops():
+    affinity = torch.randn(2, 6, 12, generator=generator()).mul(3).softmax(1)
+    found = coordinate_switch_loss(affinity.view(2, 6, 3, 4), (2, 3))
+    expected = [naive_coordinate_switch(each, (2, 3), (3, 4)) for each in affinity]
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+    there_and_back = transposed(transposed(affinity.view(2, 6, 3, 4), (2, 3)), (3, 4))
+    assert torch.equal(there_and_back.flatten(2), affinity)
+
+
+def test_coordinate_switch_is_zero_for_every_motion_that_matches_cells_one_to_one():
+    for seed in range(3):
+        motion = torch.eye(12)[torch.randperm(12, generator=generator(seed))]
+        assert coordinate_switch_loss(motion.view(1, 12, 3, 4), (3, 4)).item() < 1e-6
+
+
+def test_coordinate_switch_of_a_uniform_affinity_is_the_mean_coordinate():
+    # Everything arrives and returns at the centre; |x| and |y| are 1, 1/3, 1/3, 1.
+    uniform = torch.full((1, 16, 4, 4), 1 / 16)
+    assert coordinate_switch_loss(uniform, (4, 4)).item() == pytest.approx(2 / 3, rel=1e-5)
+
+
+def test_coordinate_switch_descends_to_its_minimum():
+    motion = torch.eye(9)[torch.randperm(9, generator=generator())]
+    logits = (2 * motion + 0.1 * torch.randn(9, 9, generator=generator(1))).requires_grad_()
+    optimiser = torch.optim.Adam([logits], 0.1)
+    losses = []
+    for _ in range(200):
+        loss = coordinate_switch_loss(logits.softmax(0).view(1, 9, 3, 3), (3, 3)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        assert bool(torch.isfinite(logits.grad).all())
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] > 0.3
+    assert losses[-1] < 0.02
+    assert torch.equal(logits.argmax(0), motion.argmax(0))
+
+
+@pytest.mark.parametrize("stage", ["warm_up", "localise"])
+def test_coordinate_switch_joins_the_objective_where_it_has_a_weight(stage):
+    sizes = {"short_side": 48, "crop": 32, "full": 64, "concentration_block": 2}
+    released = UVCSettings(stage=stage, **sizes)
+    weighted = released.model_copy(update={"coordinate_switch_weight": 0.5})
+    torch.manual_seed(0)
+    encoder = StandIn().eval()
+    side = 32 if stage == "warm_up" else 64
+    batch = {
+        "reference": torch.rand(2, 3, 32, 32, generator=generator()),
+        "target": torch.rand(2, 3, side, side, generator=generator(1)),
+    }
+    objective = UVCObjective(encoder, weighted, PooledColours())
+    losses = objective(batch)
+    without = UVCObjective(encoder, released, PooledColours())(batch)
+    assert set(losses) - set(without) == {"coordinate_switch"}
+    assert all(losses[name].item() == pytest.approx(without[name].item()) for name in without)
+    first, second, _, _ = objective.encode(batch)
+    affinity = soft_affinity(first, second).detach().flatten(2)
+    expected = np.mean([naive_coordinate_switch(each, (4, 4), (4, 4)) for each in affinity])
+    assert losses["coordinate_switch"].item() == pytest.approx(0.5 * expected, rel=1e-4)
+    losses["coordinate_switch"].backward()
+    for each in encoder.parameters():
+        assert bool(torch.isfinite(each.grad).all())
+    assert next(encoder.parameters()).grad.abs().max() > 0
+
+
+def test_coordinate_switch_leaves_out_samples_whose_colours_cannot_be_copied():
+    settings = UVCSettings(
+        short_side=48, crop=32, concentration_block=2, coordinate_switch_weight=1.0,
+        largest_colour_loss=1e-6, largest_from=0,
+    )  # fmt: skip
+    reference, target = (torch.rand(2, 3, 32, 32, generator=generator(s)) for s in range(2))
+    losses = UVCObjective(StandIn().eval(), settings, PooledColours())(
+        {"reference": reference, "target": target}
+    )
+    assert losses["coordinate_switch"].item() == losses["switch"].item() == 0
 
 
 @pytest.mark.parametrize(("top", "left"), [(0, 0), (2, 5), (6, 6)])
