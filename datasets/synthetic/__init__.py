@@ -12,23 +12,19 @@ gap is known.
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from bench.dataset import Problem, VideoDataset
-from bench.errors import BenchError, ConfigError
 from bench.registry import register_dataset
 from bench.video import RGB, Mask, ObjectInfo, Video
-from datasets._files import choose_split, refuse_unknown, unknown_sequence
+from datasets._files import choose_split
 from datasets.synthetic.clips import SyntheticClips as SyntheticClips
 from datasets.synthetic.factors import Factors, degrade
-from datasets.synthetic.photos import photo, photo_path
+from datasets.synthetic.rendered import RenderedVideos, checked_settings
 from datasets.synthetic.scene import Scene
 from datasets.synthetic.script import CAST, LEVELS, VERSION, Plan, build, plan
 from datasets.synthetic.stills import SyntheticStills as SyntheticStills
@@ -106,7 +102,7 @@ def render_mask(planned: Plan, settings: Settings, index: int) -> Mask:
 
 
 @register_dataset("synthetic")
-class Synthetic(VideoDataset):
+class Synthetic(RenderedVideos):
     """Photographs in motion, generated; see the module's text.
 
     Splits share no photograph, so what is learned on train cannot be memorised content of val.
@@ -126,27 +122,10 @@ class Synthetic(VideoDataset):
     name: ClassVar[str] = "synthetic"
     title: ClassVar[str] = "Synthetic"
     splits: ClassVar[tuple[str, ...]] = tuple(CAST)
-    folders: ClassVar[tuple[str, ...]] = ()
-    how_to_get: ClassVar[str] = (
-        "It needs no files: it is rendered from photographs inside the installed packages "
-        "scikit-image and matplotlib."
-    )
 
     def __init__(self, root: Path | None = None, split: str | None = None, **settings: Any) -> None:
-        refuse_unknown(type(self), settings, list(Settings.model_fields))
+        self.settings = checked_settings(type(self), Settings, settings, EXPECTED)
         self.split = choose_split(type(self), split)
-        try:
-            self.settings = Settings(**settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = str(first["loc"][0])
-            raise ConfigError(
-                f"{self.name}: {field}",
-                repr(first["input"]),
-                EXPECTED[field],
-                f"Change {field} or leave it out for its default, "
-                f"{Settings.model_fields[field].default!r}.",
-            ) from None
         planned = (
             plan(
                 self.split,
@@ -157,21 +136,8 @@ class Synthetic(VideoDataset):
             )
             for index in range(self.settings.sequences)
         )
-        self._plans: dict[str, Plan] = {one.name: one for one in planned}
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        """Never: no folder holds it."""
-        return False
-
-    def _plan(self, sequence: str) -> Plan:
-        if sequence not in self._plans:
-            raise unknown_sequence(f"{self.name}-{self.split}", sequence, self.sequences())
-        return self._plans[sequence]
-
-    def sequences(self) -> list[str]:
-        """Names such as ``"hard-2-motorcycle-cat"``: level, number, objects in the order of ids."""
-        return list(self._plans)
+        # Names such as hard-2-motorcycle-cat: level, number, objects in the order of ids.
+        self.plans = {one.name: one for one in planned}
 
     def video(self, sequence: str) -> Video:
         """One video; frames and masks are rendered when asked for.
@@ -179,7 +145,7 @@ class Synthetic(VideoDataset):
         Raises:
             DataError: unknown sequence; when rendering, a missing photograph.
         """
-        planned = self._plan(sequence)
+        planned = self.plan_of(sequence)
         count = self.settings.frames
         return Video(
             dataset=self.name,
@@ -196,30 +162,5 @@ class Synthetic(VideoDataset):
         )
 
     def fingerprint(self, sequence: str) -> str:
-        """Hash of all that a sequence's pixels come from: settings, photographs, generator.
-
-        The version of OpenCV is part of it, because resampling and GrabCut may differ in the last
-        bit between versions. The number of sequences is not: it changes no pixel.
-        """
-        planned = self._plan(sequence)
-        settings = self.settings.model_dump(exclude={"sequences"})
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((VERSION, cv2.__version__, sorted(settings.items()), planned)).encode())
-        for name in planned.photos:
-            digest.update(name.encode() + b"\0" + photo_path(name).read_bytes())
-        return digest.hexdigest()
-
-    def verify(self) -> list[Problem]:
-        """Check that every photograph of this split is installed and readable."""
-        problems = []
-        for name in sorted({name for planned in self._plans.values() for name in planned.photos}):
-            try:
-                path = photo_path(name)
-                if path.suffix == ".npz":
-                    np.load(path).close()
-                else:
-                    photo(name)
-            except (BenchError, OSError, ValueError) as error:
-                where = error.where if isinstance(error, BenchError) else str(path)
-                problems.append(Problem(Path(where), f"missing or unreadable ({error})"))
-        return problems
+        """See :meth:`RenderedVideos.hash_of`; the version of the scripts is part of it."""
+        return self.hash_of(sequence, VERSION)

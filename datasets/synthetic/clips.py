@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.dataset import Problem, VideoDataset
 from bench.registry import register_dataset
 from bench.video import RGB, Mask, ObjectInfo, Video
-from datasets._files import choose_split, unknown_sequence
+from datasets._files import choose_split
 from datasets.synthetic.factors import Factors, degrade
-from datasets.synthetic.photos import photo_path
+from datasets.synthetic.rendered import RenderedVideos, checked_settings
 from datasets.synthetic.scene import Scene
 from datasets.synthetic.script import Plan
 from datasets.synthetic.stills import (
     CLASSES,
-    HOW_TO_GET,
     Framing,
     chances_of,
-    checked_settings,
-    photo_problems,
     planned,
     scene_of,
     start_of,
@@ -113,7 +107,7 @@ def render_mask(plan: Plan, settings: ClipSettings, index: int) -> Mask:
 
 
 @register_dataset("synthetic-clips")
-class SyntheticClips(VideoDataset):
+class SyntheticClips(RenderedVideos):
     """Clips of one object with a strength for each factor that makes video unlike photographs.
 
     With all strengths at 0, any frame alone is drawn as an image of
@@ -131,7 +125,6 @@ class SyntheticClips(VideoDataset):
     name: ClassVar[str] = "synthetic-clips"
     title: ClassVar[str] = "Synthetic clips"
     splits: ClassVar[tuple[str, ...]] = tuple(CLASSES)
-    how_to_get: ClassVar[str] = HOW_TO_GET
 
     def __init__(self, root: Path | None = None, split: str | None = None, **settings: Any) -> None:
         self.settings = checked_settings(type(self), ClipSettings, settings)
@@ -141,21 +134,8 @@ class SyntheticClips(VideoDataset):
             planned(1, self.split, self.settings.seed, index, chances)
             for index in range(self.settings.sequences)
         )
-        self._plans: dict[str, Plan] = {one.name: one for one in plans}
-
-    @classmethod
-    def recognises(cls, root: Path) -> bool:
-        """Never: no folder holds it."""
-        return False
-
-    def _plan(self, sequence: str) -> Plan:
-        if sequence not in self._plans:
-            raise unknown_sequence(f"{self.name}-{self.split}", sequence, self.sequences())
-        return self._plans[sequence]
-
-    def sequences(self) -> list[str]:
-        """Names such as ``"00003-cat"``: number and class."""
-        return list(self._plans)
+        # Names such as 00003-cat: number and class.
+        self.plans = {one.name: one for one in plans}
 
     def video(self, sequence: str) -> Video:
         """One clip; frames and masks are rendered when asked for.
@@ -163,7 +143,7 @@ class SyntheticClips(VideoDataset):
         Raises:
             DataError: unknown sequence; when rendering, a missing photograph.
         """
-        plan = self._plan(sequence)
+        plan = self.plan_of(sequence)
         count = self.settings.frames
         return Video(
             dataset=self.name,
@@ -177,18 +157,5 @@ class SyntheticClips(VideoDataset):
         )
 
     def fingerprint(self, sequence: str) -> str:
-        """Hash of all that a clip's pixels come from: settings, photographs, generator.
-
-        The numbers of sequences and frames are not part of it: they change no pixel of a frame.
-        """
-        plan = self._plan(sequence)
-        settings = self.settings.model_dump(exclude={"sequences"})
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((cv2.__version__, sorted(settings.items()), plan)).encode())
-        for name in plan.photos:
-            digest.update(name.encode() + b"\0" + photo_path(name).read_bytes())
-        return digest.hexdigest()
-
-    def verify(self) -> list[Problem]:
-        """Check that every photograph of these clips is installed and readable."""
-        return photo_problems(self._plans.values())
+        """See :meth:`RenderedVideos.hash_of`."""
+        return self.hash_of(sequence)

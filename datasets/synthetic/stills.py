@@ -10,22 +10,23 @@ The photographs, and the rule that splits share none, are those of :mod:`dataset
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.dataset import Dataset, ImageDataset, Problem
-from bench.errors import BenchError, ConfigError
+from bench.errors import ConfigError
 from bench.registry import register_dataset
 from bench.video import LabelledImage
-from datasets._files import choose_split, refuse_unknown
+from datasets._files import choose_split
 from datasets.synthetic.factors import Factors, degrade
-from datasets.synthetic.photos import BACKGROUNDS, CUTOUT_PHOTOS, cutout, photo, photo_path
+from datasets.synthetic.photos import BACKGROUNDS, CUTOUT_PHOTOS, cutout
+from datasets.synthetic.rendered import HOW_TO_GET, checked_settings, photo_problems
 from datasets.synthetic.scene import DETAIL, Pose, Ripple, Scene, Wave, resized, shadow_of
 from datasets.synthetic.script import CAST, SPLIT_CODES, Plan, build
 
@@ -34,11 +35,6 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "train": ("gold-coin", "tissue", "copper-coin", "retina", "silver-coin"),
 }
 """Split: its classes, in the order of a prior. Busts are left out: they cannot be whole."""
-
-HOW_TO_GET = (
-    "It needs no files: it is rendered from photographs inside the installed packages "
-    "scikit-image and matplotlib."
-)
 
 STILLS_VERSION = 1
 """Raise it whenever the same settings give other pixels: it is part of every fingerprint."""
@@ -86,25 +82,6 @@ class StillSettings(BaseModel):
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
-
-
-def checked_settings(
-    cls: type[Dataset], model: type[SettingsT], settings: Mapping[str, Any]
-) -> SettingsT:
-    """Settings of a model, with an error that names the wrong one."""
-    refuse_unknown(cls, settings, list(model.model_fields))
-    try:
-        return model(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0])
-        raise ConfigError(
-            f"{cls.name}: {field}",
-            repr(first["input"]),
-            first["msg"].removeprefix("Input should be "),
-            f"Change {field} or leave it out for its default, "
-            f"{model.model_fields[field].default!r}.",
-        ) from None
 
 
 def chances_of(cls: type[Dataset], split: str, prior: Sequence[float]) -> list[float]:
@@ -236,22 +213,6 @@ def _cut(
     border = float(size[1 - axis]) if side % 2 else 0.0
     moved = border - from_middle
     return (moved, place[1]) if axis == 0 else (place[0], moved)
-
-
-def photo_problems(plans: Iterable[Plan]) -> list[Problem]:
-    """What is wrong with the photographs of some plans: missing or unreadable files."""
-    problems = []
-    for name in sorted({name for plan in plans for name in plan.photos}):
-        try:
-            path = photo_path(name)
-            if path.suffix == ".npz":
-                np.load(path).close()
-            else:
-                photo(name)
-        except (BenchError, OSError, ValueError) as error:
-            where = error.where if isinstance(error, BenchError) else str(path)
-            problems.append(Problem(Path(where), f"missing or unreadable ({error})"))
-    return problems
 
 
 # --- the image domain ------------------------------------------------------------------------
