@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -38,19 +37,21 @@ class OwnWeights(FromCheckpoint, Trainable):
 
     Class attributes:
         packaged: folder of the ``.safetensors`` files that ship with the method; need not exist.
+        fitted: settings that weights belong to. They are recorded with weights, and weights fit a
+            method that has the same.
 
     Attributes:
         trained_on: what the loaded weights consumed, set by ``load``; None where nothing says it.
     """
 
     packaged: ClassVar[Path]
+    fitted: ClassVar[tuple[str, ...]]
     card: ClassVar[MethodCard]
     settings: MethodSettings
     context: Context
     trained_on: LabelRegime | None = None
 
     @classmethod
-    @abc.abstractmethod
     def fits(cls, settings: MethodSettings, header: Mapping[str, Any]) -> bool:
         """Whether weights with this header can be loaded with these settings.
 
@@ -58,6 +59,9 @@ class OwnWeights(FromCheckpoint, Trainable):
             settings: an instance of ``Settings``.
             header: as :func:`bench.training.read_header` gives it.
         """
+        recorded = header.get("settings", {})
+        given = settings.model_dump(mode="json", include=set(cls.fitted))
+        return all(name in recorded and recorded[name] == given[name] for name in cls.fitted)
 
     @classmethod
     def find_weights(cls, settings: MethodSettings) -> Path | None:

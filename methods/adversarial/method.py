@@ -91,6 +91,7 @@ class Adversarial(OwnWeights, Method, Unprompted, HasFeatures):
     Settings = AdversarialSettings
     TrainingSettings = AdaptationSettings
     packaged = Path(__file__).parent / "weights"
+    fitted = ("network",)
     card = MethodCard(
         name="adv",
         title="Adversarial image-to-video adaptation",
@@ -121,13 +122,6 @@ class Adversarial(OwnWeights, Method, Unprompted, HasFeatures):
         self.frames = FrameNetwork(self.network, settings.short_side, clip_frames, context.device)
         self.prompted = build_prompted(self.frames, settings.protocol, context.seed)
         self.from_nothing = build_unprompted(self.frames, settings.unprompted)
-
-    @classmethod
-    def fits(cls, settings: MethodSettings, header: Mapping[str, Any]) -> bool:
-        """Weights belong to one network; see :meth:`OwnWeights.fits`."""
-        assert isinstance(settings, AdversarialSettings)
-        network = settings.network.model_dump(mode="json")
-        return bool(header.get("settings", {}).get("network") == network)
 
     @classmethod
     def training_task(

@@ -153,6 +153,7 @@ class Correspondence(OwnWeights, Method, AddsObjects, HasFeatures):
 
     Settings = CorrespondenceSettings
     packaged = Path(__file__).parent / "weights"
+    fitted = ("encoder", "preparation")
 
     def __init__(self, settings: CorrespondenceSettings, context: Context) -> None:
         super().__init__(settings, context)
@@ -162,16 +163,6 @@ class Correspondence(OwnWeights, Method, AddsObjects, HasFeatures):
         self.load_chosen()
         self.encoder.eval().requires_grad_(False)
         self.encoder.to(context.device, memory_format=torch.channels_last)
-
-    @classmethod
-    def fits(cls, settings: MethodSettings, header: Mapping[str, Any]) -> bool:
-        """Weights belong to an encoder and a preparation; see :meth:`OwnWeights.fits`."""
-        assert isinstance(settings, CorrespondenceSettings)
-        found = header.get("settings", {})
-        return bool(
-            found.get("encoder") == settings.encoder
-            and found.get("preparation") == settings.preparation
-        )
 
     @classmethod
     def training_task(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -107,6 +106,7 @@ class SHLS(OwnWeights, Method, AddsObjects, HasFeatures):
 
     Settings = SHLSSettings
     packaged = Path(__file__).parent / "weights"
+    fitted = ("network",)
     TrainingSettings = SHLSTrainingSettings
     card = MethodCard(
         name="shls",
@@ -138,13 +138,6 @@ class SHLS(OwnWeights, Method, AddsObjects, HasFeatures):
         shape = (1, 3, 1, 1)
         self.mean = torch.tensor(settings.mean, device=context.device).view(shape)
         self.std = torch.tensor(settings.std, device=context.device).view(shape)
-
-    @classmethod
-    def fits(cls, settings: MethodSettings, header: Mapping[str, Any]) -> bool:
-        """Weights belong to one layout of the networks; see :meth:`OwnWeights.fits`."""
-        assert isinstance(settings, SHLSSettings)
-        network = settings.network.model_dump(mode="json")
-        return bool(header.get("settings", {}).get("network") == network)
 
     @classmethod
     def training_task(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Line(OwnWeights, Method):
     """A linear layer."""
 
     Settings = Wide
+    fitted = ("width",)
     card = MethodCard("line", "Line", "For tests.", LabelRegime(note="the card's"))
 
     def __init__(self, settings: Wide, context: Context) -> None:
@@ -49,11 +50,6 @@ class Line(OwnWeights, Method):
         torch.manual_seed(context.seed)
         self.layer = nn.Linear(settings.width, 1)
         self.load_chosen()
-
-    @classmethod
-    def fits(cls, settings: MethodSettings, header: Mapping[str, Any]) -> bool:
-        assert isinstance(settings, Wide)
-        return bool(header.get("settings", {}).get("width") == settings.width)
 
     def load(self, path: Path) -> None:
         load_strictly(self.layer, read_weights(path), path)
