@@ -111,7 +111,7 @@ def run_job(task: Task) -> Mapping[str, Any]:
             "parameters": method.parameters_count(),
             "flops": flops,
             "training_images": regime.images,
-            "training_seconds": math.nan,
+            "training_seconds": method.training_seconds(),
             "device": job.device,
             "protocol": asdict(method.protocol()),
             "regime": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,6 +200,10 @@ class Method(abc.ABC):
     def parameters_count(self) -> int:
         """Number of network parameters used at inference."""
         return 0
+
+    def training_seconds(self) -> float:
+        """How long the loaded weights were trained here; 0 for none, NaN where it is unknown."""
+        return math.nan
 
     @abc.abstractmethod
     def begin(self, frame: Frame, mask: Mask) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -42,6 +43,7 @@ class OwnWeights(FromCheckpoint, Trainable):
 
     Attributes:
         trained_on: what the loaded weights consumed, set by ``load``; None where nothing says it.
+        trained_for: seconds; 0 until weights are loaded, NaN where nothing says it.
     """
 
     packaged: ClassVar[Path]
@@ -50,6 +52,7 @@ class OwnWeights(FromCheckpoint, Trainable):
     settings: MethodSettings
     context: Context
     trained_on: LabelRegime | None = None
+    trained_for: float = 0.0
 
     @classmethod
     def fits(cls, settings: MethodSettings, header: Mapping[str, Any]) -> bool:
@@ -101,6 +104,11 @@ class OwnWeights(FromCheckpoint, Trainable):
         weights = self.context.weights or self.find_weights(self.settings)
         if weights is not None:
             self.load(weights)
+            self.trained_for = float(header_of_file(weights).get("seconds", math.nan))
+
+    def training_seconds(self) -> float:
+        """As recorded with the loaded weights; 0 for random ones."""
+        return self.trained_for
 
     def regime(self) -> LabelRegime:
         """As recorded with the loaded weights."""

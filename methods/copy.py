@@ -34,6 +34,10 @@ class Copy(Method, AddsObjects):
         """Nothing but the first mask is remembered."""
         return ProtocolRecord(resolution="native", memory="first")
 
+    def training_seconds(self) -> float:
+        """Nothing is trained."""
+        return 0.0
+
     def begin(self, frame: Frame, mask: Mask) -> CopyState:
         """Turn the mask into one-hot scores."""
         return CopyState(_one_hot(mask))

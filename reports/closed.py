@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from bench.gap.statistics import Estimate
 
+WIDEST = (-100.0, 200.0)
+"""Shares beyond these are not drawn: what reaches them says no more than that nothing is known."""
+
 ROW = 0.36
 """Height of a row of the figure in inches."""
 
@@ -146,13 +149,13 @@ def gap_table(results: Results, gap: Gap) -> Table:
         cells += [Cell(f"{value:.1f}", value), Cell(f"{share:.0f}", share)]
         rows.append(Row([*cells, Cell(MISSING), Cell(MISSING)], kinds[label]))
     for row in gap.rows:
-        share = 100 * row.over_seeds.value
+        share = 100 * row.over_sequences.value
         if math.isnan(share):
-            share = 100 * row.over_sequences.value
+            share = 100 * row.over_seeds.value
         spread = "" if math.isnan(row.deviation) else f" ± {row.deviation:.1f}"
         cells = [Cell(row.label, head=True, colour=colours[row.label].colour)]
         cells.append(Cell(f"{row.mean:.1f}{spread}", row.mean))
-        cells.append(Cell(MISSING if math.isnan(share) else f"{share:.0f}", sortable(share)))
+        cells.append(Cell(MISSING if math.isnan(share) else percent(share), sortable(share)))
         cells += [_interval(row.over_seeds), _interval(row.over_sequences)]
         rows.append(Row(cells, kinds[row.label]))
     caption = (
@@ -169,7 +172,13 @@ def _interval(estimate: Estimate) -> Cell:
     if estimate.interval is None:
         return Cell(MISSING)
     low, high = (100 * end for end in estimate.interval)
-    return Cell(f"{low:.0f} to {high:.0f}".replace("-", "−"), low)
+    return Cell(f"{percent(low)} to {percent(high)}", low)
+
+
+def percent(value: float) -> str:
+    """A share in percent for a table, with a minus that is as wide as a plus."""
+    text = f"{value:.0f}"
+    return "0" if text == "-0" else text.replace("-", "−")
 
 
 def gap_figure(results: Results, gap: Gap) -> Drawing | None:
@@ -197,15 +206,18 @@ def gap_figure(results: Results, gap: Gap) -> Drawing | None:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        names = f"0: {gap.source} ({gap.ends[0]:.1f})    100: {gap.oracle} ({gap.ends[1]:.1f})"
-        axes.set_xlabel(f"gap closed in {MAIN}, %\n{names}", color=INK)
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, WIDEST[0]), min(high, WIDEST[1]))
+        ends = zip((0, 100), (gap.source, gap.oracle), gap.ends, strict=True)
+        names = [f"{place}: {label} ({value:.1f})" for place, label, value in ends]
+        axes.set_xlabel("\n".join([f"gap closed in {MAIN}, %", *names]), color=INK)
 
     text = (
         f"Share of the way from {gap.source} to {gap.oracle} on {gap.dataset.label}. Thick: 95 % "
         "interval over trainings with other seeds, where there is one; thin: over other sequences."
     )
     title = f"How much of the gap is closed, {gap.dataset.label}"
-    return draw_figure("gap-closed", gap.dataset, title, text, draw, 1.2 + ROW * len(rows))
+    return draw_figure("gap-closed", gap.dataset, title, text, draw, 1.6 + ROW * len(rows))
 
 
 def gaps_csv(gaps: Sequence[Gap]) -> str:

@@ -53,7 +53,8 @@ def gap_closed(
     if not np.isfinite([gain, gap]).all():
         raise DataError("gap closed", "scores not finite", "numbers", f"Drop {unit}s that failed.")
     unpaired = len(set(adapted) | set(source) | set(oracle)) - len(units)
-    notes = [f"{unpaired} {unit}s are not in all three and were left out."] if unpaired else []
+    verb = " is" if unpaired == 1 else "s are"
+    notes = [f"{unpaired} {unit}{verb} not in all three and left out."] if unpaired else []
     if len(units) < 3:
         notes.append(f"{len(units)} {unit}{'s' if len(units) > 1 else ''}; 3 advised.")
     value, interval, reason = _paired_ratio(gain, gap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -83,7 +84,7 @@ def saved(folder: str, width: int = 2, age: int = 0, regime: LabelRegime | None 
     path = Path(folder, "weights.safetensors")
     path.parent.mkdir(parents=True)
     torch.manual_seed(7 + age)
-    header: dict[str, Any] = {"settings": {"width": width}}
+    header: dict[str, Any] = {"settings": {"width": width}, "seconds": 12.5}
     if regime is not None:
         header["regime"] = asdict(regime)
     save_weights(path, nn.Linear(width, 1).state_dict(), header)
@@ -159,6 +160,15 @@ def test_the_regime_is_that_of_the_weights_in_use() -> None:
     for named in (silent, bare):
         found = Line(Wide(), Context(weights=named)).regime()
         assert found == LabelRegime(note="weights of unknown origin, given by the user")
+
+
+def test_training_time_is_that_of_the_weights_in_use() -> None:
+    saved("checkpoints/line/a")
+    assert Line(Wide(), Context()).training_seconds() == 12.5
+    assert Line(Wide(initial="random"), Context()).training_seconds() == 0
+    bare = Path("bare.pth")
+    torch.save(nn.Linear(2, 1).state_dict(), bare)
+    assert math.isnan(Line(Wide(), Context(weights=bare)).training_seconds())
 
 
 def test_named_weights_come_before_those_found() -> None:
