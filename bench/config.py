@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -154,12 +155,24 @@ def setting_names(model: type[BaseModel]) -> list[str]:
     """Names of all settings of a model, nested ones with dots, as ``--set`` takes them."""
     names = []
     for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            names += [f"{name}.{nested}" for nested in setting_names(inner)]
-        else:
+        groups, others = _groups_in(field.annotation)
+        nested = dict.fromkeys(inner for group in groups for inner in setting_names(group))
+        names += [f"{name}.{inner}" for inner in nested]
+        if others or not nested:
             names.append(name)
     return names
+
+
+def _groups_in(annotation: Any) -> tuple[list[type[BaseModel]], bool]:
+    """Models among the alternatives of an annotation, and whether there are other alternatives."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation], False
+    if get_origin(annotation) is Annotated:
+        return _groups_in(get_args(annotation)[0])
+    if get_origin(annotation) not in (Union, UnionType):
+        return [], True
+    found = [_groups_in(alternative) for alternative in get_args(annotation)]
+    return [group for groups, _ in found for group in groups], any(others for _, others in found)
 
 
 class FirstTraining(BaseModel):

@@ -13,6 +13,7 @@ from bench.config import (
     merge,
     method_settings,
     parse_assignments,
+    setting_names,
 )
 from bench.errors import ConfigError, DataError
 from bench.plan import describe_difference, distribute, make_plan, mask_folder
@@ -99,6 +100,19 @@ def test_known_keys():
     assert known_key(model, "strides")
     assert not known_key(model, "propagation.topk")
     assert not known_key(model, "strides.0")
+
+
+def test_settings_that_are_one_of_several_groups_are_known():
+    """Protocols of ``adv`` are a union, tracking of ``uvc`` may be absent."""
+    adv = get_method("adv").Settings
+    assert known_key(adv, "protocol.kind")
+    assert known_key(adv, "protocol.propagation.top_k")  # of one kind
+    assert known_key(adv, "protocol.steps")  # of another
+    assert not known_key(adv, "protocol.step")
+    uvc = get_method("uvc").Settings
+    assert known_key(uvc, "tracking")
+    names = setting_names(adv)
+    assert len(names) == len(set(names))
 
 
 def test_assignments_find_their_owner():
