@@ -76,13 +76,12 @@ def config_error(source: str, error: ValidationError, model: type[BaseModel]) ->
 
 def _keys_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     """Names of the fields of the (nested) model at a path."""
+    groups = [model]
     for part in path:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return sorted(model.model_fields)
+        fields = [group.model_fields.get(str(part)) for group in groups]
+        if any(fields):  # else it is the tag of one of a union's groups, and they stay
+            groups = [one for field in fields if field for one in _groups_in(field.annotation)[0]]
+    return sorted({name for group in groups for name in group.model_fields})
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -263,7 +262,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:  # an empty group is a value: its defaults
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value

@@ -126,6 +126,8 @@ def load_suite(path: Path) -> SuiteConfig:
                 f"one of {', '.join(config.rows)}",
                 "Correct it.",
             )
+    if config.gap and config.gap.source == config.gap.oracle:
+        raise ConfigError(f"{path}: gap", "one row as both ends", "two rows", "Correct it.")
     for name, row in config.rows.items():
         method = get_method(row.method)
         _check(f"{path}: rows.{name}.set", method, method.Settings, row.set)

@@ -39,15 +39,16 @@ class OwnWeights(FromCheckpoint, Trainable):
     Class attributes:
         packaged: folder of the ``.safetensors`` files that ship with the method; need not exist.
         fitted: settings that weights belong to. They are recorded with weights, and weights fit a
-            method that has the same.
+            method that has the same; with none named, any fit.
 
     Attributes:
         trained_on: what the loaded weights consumed, set by ``load``; None where nothing says it.
-        trained_for: seconds; 0 until weights are loaded, NaN where nothing says it.
+        trained_for: seconds up to the loaded weights, without what they started from; 0 until
+            some are loaded, NaN where nothing says it.
     """
 
     packaged: ClassVar[Path]
-    fitted: ClassVar[tuple[str, ...]]
+    fitted: ClassVar[tuple[str, ...]] = ()
     card: ClassVar[MethodCard]
     settings: MethodSettings
     context: Context

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,9 @@ def build(
 
     results = collect(runs)
     baseline = baseline_label(results, baseline)
-    gaps = find_gaps(results, *gap) if gap else []
+    gaps, unclosed = find_gaps(results, *gap) if gap else ([], [])
+    if unclosed:
+        results = replace(results, notes=(*results.notes, *unclosed))
     drawings = draw_all(results, baseline)
     drawings += [figure for each in gaps if (figure := gap_figure(results, each)) is not None]
     figures = []
@@ -95,9 +97,10 @@ def build(
         figures.append(write_bytes(out / "figures" / f"{drawing.name}.pdf", drawing.pdf))
     page, files = render(results, drawings, baseline, gaps)
     assets = [write_text(out / path, text) for path, text in files.items()]
-    for old in (out / "assets").glob("clip-*.js"):
-        if old not in assets:
-            old.unlink()
+    gap_files = [*(out / "figures").glob("gap-closed-*"), out / "gap_closed.csv"]
+    for old in [*(out / "assets").glob("clip-*.js"), *gap_files]:
+        if old not in (*assets, *figures):
+            old.unlink(missing_ok=True)
     return ReportFiles(
         folder=out,
         table=write_text(out / "table.csv", tables.table_csv(results)),

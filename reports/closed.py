@@ -42,8 +42,10 @@ class Closed:
         mean: J&F in percent, over seeds.
         deviation: standard deviation over seeds; NaN with one.
         seeds: how many.
-        over_seeds: share of the gap, with the interval for other trainings on these sequences.
-        over_sequences: the same share, with the interval for other sequences and these trainings.
+        over_seeds: share of the gap over the seeds that both ends have too, with the interval for
+            other trainings on these sequences.
+        over_sequences: share of the gap over all seeds of each, with the interval for other
+            sequences and these trainings. It is that of the means.
     """
 
     label: str
@@ -73,7 +75,7 @@ class Gap:
     rows: Sequence[Closed]
 
 
-def find_gaps(results: Results, source: str, oracle: str) -> list[Gap]:
+def find_gaps(results: Results, source: str, oracle: str) -> tuple[list[Gap], list[str]]:
     """The gap between two methods on every dataset on which both were scored completely.
 
     Args:
@@ -81,35 +83,42 @@ def find_gaps(results: Results, source: str, oracle: str) -> list[Gap]:
         source: method trained on labelled images alone, by name or label.
         oracle: method trained with the target's labels, by name or label.
 
+    Returns:
+        The gaps, and a sentence for every dataset without one.
+
     Raises:
         ConfigError: one of them is no method of these runs, or they are the same.
     """
     from bench.errors import ConfigError
 
-    first, last = baseline_label(results, source), baseline_label(results, oracle)
+    first = baseline_label(results, source, "source")
+    last = baseline_label(results, oracle, "oracle")
     assert first is not None
     assert last is not None
     if first == last:
         raise ConfigError("oracle", f"{oracle}, the source", "another method", "Name two methods.")
-    return [
-        _gap(results, comparison.dataset, first, last, comparison.complete)
-        for comparison in results.comparisons.values()
-        if {first, last} <= set(comparison.complete)
-    ]
+    gaps, notes = [], []
+    for comparison in results.comparisons.values():
+        dataset = comparison.dataset
+        missing = [label for label in (first, last) if label not in comparison.complete]
+        if missing:
+            names = " and ".join(missing)
+            notes.append(f"No gap on {dataset.label}: {names} lacks sequences there.")
+        else:
+            gaps.append(_gap(results, dataset, first, last, comparison.complete))
+    return gaps, notes
 
 
 def _gap(
     results: Results, dataset: DatasetInfo, source: str, oracle: str, complete: Sequence[str]
 ) -> Gap:
-    from bench.gap.closing import gap_closed
-
     objects = dataset.rows(results.objects)
     by_seed, by_sequence = {}, {}
     for (method, variant), info in results.methods.items():
         mine = objects[(objects["method"] == method) & (objects["variant"] == variant)]
         if info.label in complete:
-            by_seed[info.label] = _means(mine, "seed")
-            by_sequence[info.label] = _means(mine, "sequence")
+            by_seed[info.label] = _means(mine)
+            by_sequence[info.label] = _shares(mine)
     rows = []
     for label, of_seeds in by_seed.items():
         if label in (source, oracle):
@@ -121,19 +130,37 @@ def _gap(
                 float(scores.mean()),
                 float(scores.std()),
                 len(scores),
-                gap_closed(of_seeds, by_seed[source], by_seed[oracle]),
-                gap_closed(
-                    by_sequence[label], by_sequence[source], by_sequence[oracle], "sequence"
-                ),
+                _closed(of_seeds, by_seed[source], by_seed[oracle], "seed"),
+                _closed(by_sequence[label], by_sequence[source], by_sequence[oracle], "sequence"),
             )
         )
     ends = [float(pd.Series(by_seed[label]).mean()) for label in (source, oracle)]
     return Gap(dataset, source, oracle, (ends[0], ends[1]), rows)
 
 
-def _means(objects: pd.DataFrame, key: str) -> Mapping[Any, float]:
-    means = objects.groupby(key)[MAIN].mean()
-    return {name: float(mean) for name, mean in means.items()}
+def _means(objects: pd.DataFrame) -> dict[Any, float]:
+    """Mean over objects by seed."""
+    return {seed: float(mean) for seed, mean in objects.groupby("seed")[MAIN].mean().items()}
+
+
+def _shares(objects: pd.DataFrame) -> dict[Any, float]:
+    """What each sequence adds to the mean over objects; the mean of these is that mean."""
+    totals = objects.groupby("sequence")[MAIN].sum() * objects["sequence"].nunique() / len(objects)
+    return {name: float(total) for name, total in totals.items()}
+
+
+def _closed(
+    adapted: Mapping[Any, float], source: Mapping[Any, float], oracle: Mapping[Any, float], by: str
+) -> Estimate:
+    """The share with its interval; NaN with the reason in its note where units do not overlap."""
+    from bench.errors import DataError
+    from bench.gap.closing import gap_closed
+    from bench.gap.statistics import Estimate
+
+    try:
+        return gap_closed(adapted, source, oracle, by)
+    except DataError as error:
+        return Estimate(math.nan, None, (0,), (0,), f"{error.found[:1].upper()}{error.found[1:]}.")
 
 
 def gap_table(results: Results, gap: Gap) -> Table:
@@ -163,9 +190,13 @@ def gap_table(results: Results, gap: Gap) -> Table:
         "(oracle − source). Intervals after Fieller, paired: one for other trainings tested on the "
         "same sequences, one for other sequences segmented by the same trainings."
     )
-    notes = {row.over_seeds.note for row in gap.rows if math.isnan(row.over_seeds.value)}
-    notes |= {row.over_sequences.note for row in gap.rows if math.isnan(row.over_sequences.value)}
-    return Table(slug(gap.dataset), gap.dataset.label, caption, heads, rows, sorted(notes))
+    notes = [
+        f"{row.label}, over {by}: {estimate.note}"
+        for row in gap.rows
+        for by, estimate in (("seeds", row.over_seeds), ("sequences", row.over_sequences))
+        if estimate.note
+    ]
+    return Table(slug(gap.dataset), gap.dataset.label, caption, heads, rows, notes)
 
 
 def _interval(estimate: Estimate) -> Cell:
@@ -214,7 +245,8 @@ def gap_figure(results: Results, gap: Gap) -> Drawing | None:
 
     text = (
         f"Share of the way from {gap.source} to {gap.oracle} on {gap.dataset.label}. Thick: 95 % "
-        "interval over trainings with other seeds, where there is one; thin: over other sequences."
+        "interval over trainings with other seeds, where there is one; thin: over other sequences. "
+        f"Nothing beyond {WIDEST[0]:.0f} and {WIDEST[1]:.0f} % is drawn."
     )
     title = f"How much of the gap is closed, {gap.dataset.label}"
     return draw_figure("gap-closed", gap.dataset, title, text, draw, 1.6 + ROW * len(rows))
@@ -227,11 +259,14 @@ def gaps_csv(gaps: Sequence[Gap]) -> str:
         key = dict(zip(DATASET, gap.dataset.key, strict=True))
         for row in gap.rows:
             line: dict[str, Any] = {"source": gap.source, "oracle": gap.oracle, "method": row.label}
-            line |= {"J&F": row.mean, "deviation": row.deviation, "seeds": row.seeds}
+            line |= {MAIN: row.mean, "deviation": row.deviation, "seeds": row.seeds}
             for name in ("over_seeds", "over_sequences"):
                 estimate: Estimate = getattr(row, name)
                 low, high = estimate.interval or (math.nan, math.nan)
                 line |= {f"closed_{name}": estimate.value}
                 line |= {f"low_{name}": low, f"high_{name}": high, f"note_{name}": estimate.note}
             rows.append(key | line)
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    columns = [*DATASET, "source", "oracle", "method", MAIN, "deviation", "seeds"]
+    for name in ("over_seeds", "over_sequences"):
+        columns += [f"{what}_{name}" for what in ("closed", "low", "high", "note")]
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n")

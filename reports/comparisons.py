@@ -101,12 +101,13 @@ def against(
     return top, sorted(turned, key=lambda each: order[each.first])
 
 
-def baseline_label(results: Results, name: str | None) -> str | None:
+def baseline_label(results: Results, name: str | None, where: str = "baseline") -> str | None:
     """The label of the method that differences are taken from.
 
     Args:
         results: the report's results.
         name: a label, or the registered name of a method that has one variant.
+        where: what it was given as, for messages.
 
     Raises:
         ConfigError: no such method, or several.
@@ -122,7 +123,7 @@ def baseline_label(results: Results, name: str | None) -> str | None:
     if len(found) == 1:
         return found[0]
     raise ConfigError(
-        f"baseline {name}",
+        f"{where} {name}",
         "several variants" if found else "no such method in these runs",
         f"one of {', '.join(found or labels)}",
         "Name the method as the tables do.",

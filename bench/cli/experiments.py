@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,10 @@ from bench.cli.shared import (
     names,
 )
 from bench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bench.experiment import Outcome
+    from bench.suite import SuiteConfig
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -132,8 +136,8 @@ def ablate(
     places: dict[str, Any] = {"root": root, "sequences": names(sequences), "seeds": names(seeds)}
     places |= {"device": device, "workers": workers, "data": config.data}
     folder = out or Path("runs", file.stem)
-    _, complete = _run_rows(config.title, rows_of(config), places, folder, dry_run)
-    if not complete:
+    outcomes = _run_rows(config.title, rows_of(config), places, folder, dry_run)
+    if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
 
 
@@ -151,8 +155,6 @@ def suite(
 
     The same command again continues; rows added to the file are computed beside the others.
     """
-    from bench.registry import load_reports
-    from bench.store import load_run
     from bench.suite import load_suite, rows_of
 
     config = load_suite(file)
@@ -163,24 +165,34 @@ def suite(
     }
     places |= {"device": device, "workers": workers, "data": config.data}
     folder = out or Path("runs", file.stem)
-    runs, complete = [], True
+    outcomes: list[Outcome] = []
     for protocol in config.protocols[:1] if dry_run else config.protocols:
         title = f"{config.title} ({config.comparison}, {protocol})"
         places["protocol"] = protocol
         # Trainings serve all protocols and stay in the suite's folder.
         where = folder / protocol if len(config.protocols) > 1 else folder
-        rows = rows_of(config, file)
-        more, finished = _run_rows(title, rows, places, folder, dry_run, where)
-        runs += more
-        complete = complete and finished
-    if runs:
-        ends = (config.gap.source, config.gap.oracle) if config.gap else None
-        baseline = config.gap.source if config.gap else None
-        loaded = [load_run(path) for path in runs]
-        files = load_reports().build(loaded, folder / "report", baseline, ends)
-        console.print(f"Report: {files.page}", soft_wrap=True)
-    if not complete:
+        outcomes += _run_rows(title, rows_of(config, file), places, folder, dry_run, where)
+    _write_report(config, outcomes, folder)
+    if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
+
+
+def _write_report(config: SuiteConfig, outcomes: list[Outcome], folder: Path) -> None:
+    """The report of all rows that have runs, with the gap if both of its ends have."""
+    from bench.registry import load_reports
+    from bench.store import load_run
+
+    runs = [load_run(path) for outcome in outcomes for path in outcome.runs]
+    if not runs:
+        return
+    ends = (config.gap.source, config.gap.oracle) if config.gap else None
+    missing = set(ends or ()) - {outcome.row.name for outcome in outcomes if outcome.runs}
+    if missing:
+        errors.print(f"No gap: {' and '.join(sorted(missing))} did not run.", markup=False)
+        ends = None
+    baseline = ends[0] if ends else None
+    files = load_reports().build(runs, folder / "report", baseline, ends)
+    console.print(f"Report: {files.page}", soft_wrap=True)
 
 
 def _run_rows(
@@ -190,8 +202,8 @@ def _run_rows(
     folder: Path,
     dry_run: bool,
     runs_folder: Path | None = None,
-) -> tuple[list[Path], bool]:
-    """Run an experiment's rows and print their table; their runs, and whether all finished."""
+) -> list[Outcome]:
+    """Run an experiment's rows and print their table; what became of them, nothing if dry."""
     from bench.config import load_run_config
     from bench.experiment import run_rows
     from bench.registry import load_reports
@@ -200,7 +212,7 @@ def _run_rows(
     if dry_run:
         for row in rows:
             console.print(f"{row.name}{'  (trained)' if row.training else ''}", markup=False)
-        return [], True
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = run_rows(
         rows,
@@ -220,4 +232,4 @@ def _run_rows(
     missing = [outcome for outcome in outcomes if outcome.reason]
     for outcome in missing:
         errors.print(f"{outcome.row.name}: not finished: {outcome.reason}", markup=False)
-    return runs, not missing
+    return outcomes

@@ -23,7 +23,9 @@ def report(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="The method others are compared with. Default: the best one."),
+        typer.Option(
+            help="The method others are compared with. Default: --source, else the best one."
+        ),
     ] = None,
     source: Annotated[
         str | None,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,9 +79,6 @@ class StillSettings(BaseModel):
     height: int = Field(192, ge=64, le=1080)
     width: int = Field(336, ge=64, le=1920)
     prior: Annotated[tuple[float, ...], Field(strict=False)] = ()
-
-
-SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 
 def chances_of(cls: type[Dataset], split: str, prior: Sequence[float]) -> list[float]:

@@ -34,6 +34,7 @@ def check(network: NetworkSettings, settings: AdaptationSettings, distributed: b
     _check_clips(network, settings)
     _check_pairs(settings)
     _check_pseudo_labels(settings)
+    _check_video_is_seen(settings, distributed)
     if settings.domains.pairing in HALVED and min(settings.images, settings.clips) < 2:
         raise ConfigError(
             "training.images",
@@ -109,4 +110,31 @@ def _check_pseudo_labels(settings: AdaptationSettings) -> None:
             "clips of videos, of two frames or more",
             "Set domains.clip_frames to 2 or more and a pairing with videos, or "
             "pseudo_label_frame to same.",
+        )
+
+
+def _check_video_is_seen(settings: AdaptationSettings, distributed: bool) -> None:
+    """Losses and labels on video need a pairing that has video."""
+    domains = settings.domains
+    wanted = settings.entropy_weight or settings.pseudo_label_weight or domains.labelled_videos
+    if domains.pairing == "image_image" and wanted:
+        raise ConfigError(
+            "training.domains.pairing",
+            "image_image, which looks at no video",
+            "no loss and no labels on video",
+            "Set entropy_weight, pseudo_label_weight and labelled_videos to 0, or another pairing.",
+        )
+    if domains.pairing == "second_images" and domains.labelled_videos:
+        raise ConfigError(
+            "training.domains.labelled_videos",
+            f"{domains.labelled_videos} with images in the place of videos",
+            "0 with domains.pairing=second_images",
+            "Set it to 0, or another pairing.",
+        )
+    if distributed and settings.auxiliary_weight > 0 and not domains.use_image_labels:
+        raise ConfigError(
+            "training.auxiliary_weight",
+            f"{settings.auxiliary_weight} in several processes without image labels",
+            "0, since a process may draw no labelled frame",
+            "Train without torchrun, or without the auxiliary loss.",
         )

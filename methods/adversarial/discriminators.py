@@ -2,10 +2,9 @@
 
 Sources: AdaptSegNet (Tsai et al., CVPR 2018) for the patch network, DA-VSN (Guan et al., Domain
 adaptive video segmentation via temporal consistency regularization, ICCV 2021) for pairs of frames,
-FADA (Wang et al., ECCV 2020)
-for the pixel network and the softmax over domain and cluster, MADA (Pei et al., AAAI 2018) for a
-token network with dropout and for one discriminator per class. None has batch normalisation: its
-statistics would tell the domains apart.
+FADA (Wang et al., ECCV 2020) for the pixel network and the softmax over domain and cluster, MADA
+(Pei et al., AAAI 2018) for a token network with dropout and for one discriminator per class. None
+has batch normalisation: its statistics would tell the domains apart.
 """
 
 from __future__ import annotations

@@ -144,15 +144,16 @@ class Alignment(nn.Module):
 
         Args:
             image_features: float tokens ``(M, C)`` for a token discriminator, maps
-                ``(N, C, h, w)`` for pixel and patch, clips ``(B, C, T, h, w)`` for patch3d.
+                ``(N, C, h, w)`` for pixel and patch, clips ``(B, C, T, h, w)`` for patch3d, pairs
+                of frames ``(N, 2C, h, w)`` for pair.
             video_features: the same of video.
             image_assignment: float ``(M, K)``, one row per position of the features, or maps
                 ``(N, K, h'', w'')`` of any size. Rows sum to 1, or to 0 for rejected positions.
                 No gradient passes. Ignored by global losses. A clustered loss is skipped while
                 it is None, as before the first clustering.
             video_assignment: the same of video.
-            strength: the factor of :func:`schedule`, in [0, 1]. Lambda is this times
-                ``settings.weight``; the multiplication is done here.
+            strength: the factor of :func:`methods.adversarial.reversal.schedule`, in [0, 1].
+                Lambda is this times ``settings.weight``; the multiplication is done here.
             size: height and width of the input in pixels, to which patch discriminators at output
                 taps upsample (AdaptSegNet). None leaves the maps as they are.
 

@@ -1,7 +1,6 @@
 """The recipe of an adaptation: one typed model holds every axis that can be ablated.
 
-Names follow the literature; ``specification`` in comments means the project's description of the
-family, since the paper's own hyper-parameters are not public.
+Names follow the literature. The paper's own hyper-parameters are not public; the defaults are ours.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.config import (
+    CONFIGS,
     RunConfig,
     assign,
     flatten,
@@ -18,6 +19,7 @@ from bench.config import (
 from bench.errors import ConfigError, DataError
 from bench.plan import describe_difference, distribute, make_plan, mask_folder
 from bench.registry import get_dataset, get_method
+from bench.suite import load_suite, rows_of
 
 
 def write(path: Path, text: str) -> Path:
@@ -113,6 +115,19 @@ def test_settings_that_are_one_of_several_groups_are_known():
     assert known_key(uvc, "tracking")
     names = setting_names(adv)
     assert len(names) == len(set(names))
+
+
+def test_unknown_keys_of_one_of_several_groups_are_told_what_is_known():
+    with pytest.raises(ConfigError, match="margin"):
+        method_settings("uvc", get_method("uvc"), "tiny", {"tracking": {"margn": 1}})
+
+
+def test_an_empty_group_is_a_value():
+    """It switches on what is off by default, such as the tracking of ``uvc``."""
+    assert flatten({"a": {"b": {}, "c": {"d": 1}}}) == {"a.b": {}, "a.c.d": 1}
+    path = CONFIGS / "suites" / "as_published.yaml"
+    rows = {row.name: row for row in rows_of(load_suite(path), path)}
+    assert rows["UVC, tracking"].settings == {"tracking": {}}
 
 
 def test_assignments_find_their_owner():

@@ -189,6 +189,7 @@ training: {data: [scenes], budget: 2it}
         ("learning_rate", "lerning_rate", "rows.Learns.training.set.lerning_rate"),
         ("controlled", "fair", "comparison"),
         ("seeds: [0, 1]", "gap: {source: Moves, oracle: Learned}", "gap"),
+        ("seeds: [0, 1]", "gap: {source: Moves, oracle: Moves}", "one row as both ends"),
         ("method: learner", "method: shifting", "rows.Learns.training"),
         ("  Moves:", "  Stands-still:", None),
         ("  Moves:", "  Stands_still:", "rows.Stands still"),

@@ -45,7 +45,8 @@ def results(make_run: Maker) -> Results:
 
 
 def test_known_shares(results: Results) -> None:
-    (gap,) = find_gaps(results, "source", "oracle")
+    (gap,), notes = find_gaps(results, "source", "oracle")
+    assert notes == []
     assert (gap.source, gap.oracle) == ("Source", "Oracle")
     assert gap.ends == pytest.approx((40, 60))
     rows = {row.label: row for row in gap.rows}
@@ -65,8 +66,46 @@ def test_known_shares(results: Results) -> None:
     assert rows["Nothing"].over_seeds.value == pytest.approx(0, abs=1e-9)
 
 
+def test_shares_are_those_of_the_means_over_objects(make_run: Maker) -> None:
+    """A sequence of nine objects counts nine times, as it does in J&F."""
+
+    def of(name: str, one: float, nine: float) -> FakeMethod:
+        jobs = []
+        for place, sequence in enumerate(NAMES):
+            objects = range(1, 2 if place % 2 else 10)
+            value = one if place % 2 else nine
+            jobs.append(FakeJob(sequence, dict.fromkeys(objects, (value, value, None))))
+        return FakeMethod(name, jobs)
+
+    methods = [of("source", 0.2, 0.2), of("oracle", 0.6, 0.65), of("some", 0.6, 0.3)]
+    results = collect([make_run("one", methods, sequences=NAMES, masks=False)])
+    (gap,), _ = find_gaps(results, "source", "oracle")
+    (row,) = gap.rows
+    assert row.mean == pytest.approx((60 + 9 * 30) / 10)
+    expected = (0.4 + 9 * 0.1) / (0.4 + 9 * 0.45)
+    assert row.over_seeds.value == pytest.approx(expected)
+    assert row.over_sequences.value == pytest.approx(expected)
+    assert row.over_seeds.interval is None
+
+
+def test_methods_of_other_seeds_or_fewer_sequences(make_run: Maker) -> None:
+    source, oracle = trained("source", {0: 0.0}), trained("oracle", {0: 0.2})
+    half = trained("half", {1: 0.1})
+    results = collect([make_run("one", [source, oracle, half], sequences=NAMES, masks=False)])
+    (gap,), _ = find_gaps(results, "source", "oracle")
+    table = gap_table(results, gap)
+    assert [cell.text for cell in table.rows[2].cells][2:4] == ["50", "–"]
+    assert list(table.remarks) == ["Half, over seeds: No seed in all three."]
+    short = FakeMethod("oracle", oracle.jobs[:-1])
+    results = collect([make_run("two", [source, short, half], sequences=NAMES, masks=False)])
+    gaps, notes = find_gaps(results, "source", "oracle")
+    assert gaps == []
+    assert len(notes) == 1
+    assert "Oracle lacks sequences" in notes[0]
+
+
 def test_table_figure_and_file_show_the_same(results: Results) -> None:
-    gaps = find_gaps(results, "source", "oracle")
+    gaps, _ = find_gaps(results, "source", "oracle")
     table = gap_table(results, gaps[0])
     texts = [[cell.text for cell in row.cells] for row in table.rows]
     assert texts[0][:3] == ["Source", "40.0", "0"]
@@ -81,7 +120,7 @@ def test_table_figure_and_file_show_the_same(results: Results) -> None:
 
 
 def test_no_gap_no_share(results: Results) -> None:
-    (gap,) = find_gaps(results, "source", "nothing")
+    (gap,), _ = find_gaps(results, "source", "nothing")
     assert all(np.isnan(row.over_seeds.value) for row in gap.rows)
     assert gap_figure(results, gap) is None
     table = gap_table(results, gap)

@@ -306,6 +306,12 @@ def test_truth_is_never_trained_on(tmp_path: Path) -> None:
             "images_as",
         ),
         ({}, {"held_out": 24}, "held_out"),
+        ({}, {"entropy_weight": 0.1, "domains": {"pairing": "image_image"}}, "pairing"),
+        (
+            {},
+            {"domains": {"pairing": "second_images", "labelled_videos": 0.1}},
+            "labelled_videos",
+        ),
         *(
             (
                 {},
