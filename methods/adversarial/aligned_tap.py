@@ -93,10 +93,14 @@ class AlignedTap(nn.Module):
         self.watch = LossWatch()
         self.skipped: Tensor
         self.first: Tensor
+        self.examined: Tensor
+        self.best_accuracy: Tensor
         self.churn: Tensor
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
         # Norm and participation ratio of the features before the game has changed them.
         self.register_buffer("first", torch.full((2,), math.nan))
+        self.register_buffer("examined", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("best_accuracy", torch.zeros(()))
         self.register_buffer("churn", torch.tensor(math.nan))
 
     def forward(
@@ -231,6 +235,10 @@ class AlignedTap(nn.Module):
             )
             monitors |= health.monitors()
         monitors |= {"participation_ratio": spread, "skipped_steps": float(self.skipped)}
+        accuracy = (monitors["accuracy_image"] + monitors["accuracy_video"]) / 2
+        if not math.isnan(accuracy):
+            self.examined += 1
+            self.best_accuracy.clamp_(min=accuracy)
         opponent = DiscriminatorHealth(
             result.monitors["accuracy_image"],
             result.monitors["accuracy_video"],
@@ -239,6 +247,8 @@ class AlignedTap(nn.Module):
             float(self.first[0]),
             spread,
             float(self.first[1]),
+            int(self.examined),
+            float(self.best_accuracy),
         )
         monitoring.record(step, self.name, monitors)
         return alarms(health, opponent)

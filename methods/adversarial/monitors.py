@@ -31,6 +31,9 @@ that guesses is ln 2 = 0.69; between 0.2 and 0.5 is usual."""
 CHANCE = 0.05
 """Furthest from 0.5 that both domains' accuracies are with a discriminator that guesses."""
 
+PATIENCE = 5
+"""Examinations after which a discriminator should once have told the domains apart."""
+
 COLLAPSED_SHARE = 0.1
 """Features have collapsed where their norm or participation ratio fell to this share."""
 
@@ -101,6 +104,8 @@ class DiscriminatorHealth:
         first_feature_norm: the same before the adversarial loss set in.
         participation: :func:`participation_ratio` of the features now.
         first_participation: the same before the adversarial loss set in.
+        examined: how often it has been examined, this time included.
+        best_accuracy: its highest accuracy at any of these times, mean of both domains.
     """
 
     accuracy_image: float
@@ -110,6 +115,8 @@ class DiscriminatorHealth:
     first_feature_norm: float
     participation: float
     first_participation: float
+    examined: int
+    best_accuracy: float
 
 
 class LossWatch(nn.Module):
@@ -276,6 +283,13 @@ def _discriminator_alarms(health: DiscriminatorHealth) -> list[str]:
         return [
             f"The discriminator guesses because features have collapsed: their {lost[0]}; "
             "lower the weight of the adversarial loss."
+        ]
+    if health.examined >= PATIENCE and health.best_accuracy <= 0.5 + CHANCE:
+        return [
+            "The discriminator has never told the domains apart (accuracy "
+            f"{health.best_accuracy:.2f} at best, examined {health.examined} times), so the "
+            "adversarial loss does almost nothing; raise the discriminator's learning rate, use "
+            "less dropout, or train longer."
         ]
     return []
 
