@@ -97,7 +97,7 @@ class EncoderSettings(MethodSettings):
         return self.expansion * self.widths[stage - 1]
 
     def stage_stride(self, stage: int) -> int:
-        """Pixels per cell of the output of stage 1 to 4."""
+        """Pixels per cell of the output of stage 1 to 4, or of the stem (0)."""
         pooled = 1 if self.pool == "none" else POOL_STRIDE
         return STEM_STRIDE * pooled * prod(self.strides[:stage])
 
@@ -284,12 +284,17 @@ class Encoder(nn.Module):
                 f"stages among {list(built)}",
                 "Build the encoder with a larger last_stage.",
             )
-        maps = self.pool(F.relu_(self.bn1(self.conv1(images))))
+        maps = self.stem(images)
         outputs: dict[int, Tensor] = {}
         for stage in range(1, max(stages) + 1):
             maps = self.get_submodule(f"layer{stage}")(maps)
             outputs[stage] = maps
         return {stage: outputs[stage] for stage in stages}
+
+    def stem(self, images: Tensor) -> Tensor:
+        """What the first stage sees of prepared frames: ``(B, widths[0], h, w)``."""
+        maps: Tensor = self.pool(F.relu_(self.bn1(self.conv1(images))))
+        return maps
 
     def project(self, maps: Tensor) -> Tensor:
         """The last stage's output ``(B, C, h, w)`` to features ``(B, channels, h, w)``."""

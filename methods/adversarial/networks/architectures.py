@@ -16,6 +16,8 @@ from methods.adversarial.networks.decoders import (
     PyramidDecoder,
 )
 from methods.adversarial.networks.encoders import (
+    CORRESPONDENCE,
+    CorrespondenceEncoder,
     MixTransformerEncoder,
     ResNetEncoder,
     SwinEncoder,
@@ -133,13 +135,17 @@ def _deeplab(settings: NetworkSettings, heads: Mapping[str, int]) -> Parts:
     size = _DEEPLAB[settings.size]
     name = settings.encoder or size.encoder
     imagenet = settings.initial == "imagenet"
-    encoder: TimmEncoder | ResNetEncoder
-    if name is not None:
-        encoder = TimmEncoder(name, imagenet, size.output_stride)
-    elif imagenet:
-        raise no_imagenet_weights(f"size = {settings.size!r}")
-    else:
+    encoder: TimmEncoder | ResNetEncoder | CorrespondenceEncoder
+    if name is None:
+        if imagenet:
+            raise no_imagenet_weights(f"size = {settings.size!r}")
         encoder = ResNetEncoder(mmseg_parts.resnet50())
+    elif name.startswith(CORRESPONDENCE):
+        if imagenet:
+            raise no_imagenet_weights(f"encoder = {name!r}")
+        encoder = CorrespondenceEncoder(name.removeprefix(CORRESPONDENCE))
+    else:
+        encoder = TimmEncoder(name, imagenet, size.output_stride)
     return encoder, PoolingDecoder(
         mmseg_parts.aspp_head(encoder.channels[-1], size.channels, size.dilations),
         mmseg_parts.convolution(size.channels, size.channels, 3),

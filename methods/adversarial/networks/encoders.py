@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import MethodError
+from methods.correspondence.encoder import ENCODERS
+from methods.correspondence.encoder import Encoder as CorrespondenceResNet
 from methods.pretrained.imagenet import PACKAGED_ENCODER, packaged_state
 
 STAGES: tuple[str, ...] = ("embed", "enc1", "enc2", "enc3", "enc4")
@@ -159,6 +161,49 @@ class TimmEncoder(nn.Module):
             maps = module(maps)
             if name in self.extractor.return_layers:
                 yield maps
+
+
+CORRESPONDENCE = "correspondence_"
+"""What a correspondence system's encoder is called by here, before its own name."""
+
+
+class CorrespondenceEncoder(nn.Module):
+    """A correspondence system's ResNet with all of its four stages, the stem as the embedding.
+
+    With it, labels and unlabelled video can be compared on one encoder: the features of a stage are
+    those that the correspondence systems propagate labels along.
+
+    Args:
+        name: of one of :data:`methods.correspondence.encoder.ENCODERS`.
+
+    Raises:
+        MethodError: no such encoder.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        if name not in ENCODERS:
+            raise MethodError(
+                f"network.encoder = {CORRESPONDENCE + name!r}",
+                "a correspondence encoder that is not known",
+                f"{CORRESPONDENCE} and one of {', '.join(ENCODERS)}",
+                "Correct network.encoder.",
+            )
+        settings = ENCODERS[name].model_copy(
+            update={"last_stage": len(STAGES) - 1, "projection": None}
+        )
+        self.resnet = CorrespondenceResNet(settings)
+        numbers = range(1, len(STAGES))
+        self.channels = (settings.widths[0], *(settings.stage_channels(n) for n in numbers))
+        self.strides = (settings.stage_stride(0), *(settings.stage_stride(n) for n in numbers))
+
+    def stages(self, frames: Tensor) -> Iterator[Tensor]:
+        """See :class:`Encoder`."""
+        maps = self.resnet.stem(frames)
+        yield maps
+        for number in range(1, len(STAGES)):
+            maps = self.resnet.get_submodule(f"layer{number}")(maps)
+            yield maps
 
 
 def no_imagenet_weights(where: str) -> MethodError:
