@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,7 @@ from bench.video import Frame, Mask
 from methods.correspondence.mamp import MAMP, RaftFlow
 from methods.correspondence.method import Correspondence, CorrespondenceSettings
 from methods.correspondence.training import all_videos
+from tests.pretend_gpu import pretend_gpu
 
 SYSTEMS = (
     "vidcolor", "corrflow", "cycletime", "uvc", "rpmnet", "mast", "mug", "crw", "dul", "twiaa",
@@ -138,8 +140,33 @@ def test_training_by_command_then_segmenting(
     assert method.find_weights(other) is None  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("system", sorted({*SYSTEMS} - {"uvc"}))
+def test_training_keeps_to_the_gpu(system: str, clips: Path, tmp_path: Path) -> None:
+    choice = TrainingChoice(
+        ["frames"],
+        root=clips,
+        preset="tiny",
+        budget="2it",
+        workers=0,
+        device="cuda",
+        out=tmp_path / "training",
+        assignments=[
+            f"training.{setting}"
+            for setting in (
+                "held_out=1",
+                "validation_clips=2",
+                "objective.batch_size=2",
+                *SMALL.get(system, ()),
+            )
+        ],
+    )
+    with pretend_gpu():
+        assert train_method(system, choice) is not None
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_uvc_needs_its_auto_encoder_which_trains_by_the_same_command(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: str, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = [
@@ -159,10 +186,12 @@ def test_uvc_needs_its_auto_encoder_which_trains_by_the_same_command(
             preset="tiny",
             budget="2it",
             workers=0,
+            device=device,
             assignments=[*small, *settings],
             out=tmp_path / name,
         )
-        path = train_method("uvc", choice)
+        with pretend_gpu() if device == "cuda" else nullcontext():
+            path = train_method("uvc", choice)
         assert path is not None
         return path
 

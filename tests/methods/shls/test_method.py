@@ -25,6 +25,7 @@ from methods.shls.checkpoint import PREFIX, to_official
 from methods.shls.method import SHLSSettings, shrink_labels
 from methods.shls.network import SHLSNetwork
 from methods.shls.training import SHLSTrainingSettings, split_images
+from tests.pretend_gpu import pretend_gpu
 
 SMALL = {"width": 16, "modulator_width": 8, "decoder_width": 8, "decoder_skip_width": 8}
 
@@ -222,6 +223,21 @@ def test_training_by_command_then_segmenting_with_it(
     masks = segment(built, scene(4))
     assert len(masks) == 4
     json.loads((path.parent / "training.json").read_text())
+
+
+def test_training_keeps_to_the_gpu(images: Path, tmp_path: Path) -> None:
+    choice = TrainingChoice(
+        ["ecssd"],
+        root=images,
+        preset="tiny",
+        budget="2it",
+        workers=0,
+        device="cuda",
+        assignments=TINY_TRAINING,
+        out=tmp_path / "training",
+    )
+    with pretend_gpu():
+        assert train_method("shls", choice) is not None
 
 
 def test_human_masks_are_admitted_by_the_regime(images: Path, tmp_path: Path) -> None:
