@@ -35,7 +35,7 @@ _NUMPY = (Tensor.numpy, Tensor.__array__)
 _MOVES: Mapping[Any, str] = {Tensor.cuda: "cuda", Tensor.cpu: "cpu"}
 
 
-class WrongPlace(RuntimeError):
+class WrongPlaceError(RuntimeError):
     """What CUDA would have refused."""
 
 
@@ -85,9 +85,11 @@ class _Operations(TorchDispatchMode):
                 if not there and one.ndim
             ]
             if strays:
-                raise WrongPlace(f"{func}: tensors of shapes {strays} are on the CPU, others not")
+                raise WrongPlaceError(
+                    f"{func}: tensors of shapes {strays} are on the CPU, others not"
+                )
         if str(func).startswith("aten.index.") and any(place[1:]) and not place[0]:
-            raise WrongPlace(f"{func}: the CPU's tensor indexed by the GPU's")
+            raise WrongPlaceError(f"{func}: the CPU's tensor indexed by the GPU's")
         result = func(*args, **(kwargs or {}))
         # New tensors: from nothing, or, by torch.Tensor.new_tensor, from numbers.
         on_gpu = on_gpu or (self.inside_gpu and (not given or func is LIFT))
@@ -142,7 +144,7 @@ class PretendGPU(TorchFunctionMode):
         if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
             return self.places(args[0])
         if func in _NUMPY and self.places(args[0]):
-            raise WrongPlace("NumPy cannot read the GPU's memory; call .cpu() first")
+            raise WrongPlaceError("NumPy cannot read the GPU's memory; call .cpu() first")
         if func is Tensor.pin_memory:
             return args[0]
         if func in _MOVES:
@@ -159,7 +161,7 @@ class PretendGPU(TorchFunctionMode):
     def _made(self, func: Callable[..., Any], args: Any, kwargs: Any, on_gpu: bool) -> Any:
         """A tensor made on a device."""
         if on_gpu and isinstance(kwargs.get("generator"), torch.Generator):
-            raise WrongPlace(f"{func.__name__}: a generator of the CPU draws on the GPU")
+            raise WrongPlaceError(f"{func.__name__}: a generator of the CPU draws on the GPU")
         result = func(*args, **(kwargs | {"device": "cpu"}))
         given = [one for one in tree_leaves(args) if isinstance(one, Tensor)]
         if any(one is result for one in given):  # torch.as_tensor hands tensors on

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.pretend_gpu import GPU, WrongPlace, pretend_gpu
+from tests.pretend_gpu import GPU, WrongPlaceError, pretend_gpu
 
 
 def test_places_follow_tensors() -> None:
@@ -57,7 +57,7 @@ def test_what_cuda_refuses() -> None:
             lambda: np.asarray(there),
             lambda: torch.randn(3, device="cuda", generator=torch.Generator()),
         ):
-            with pytest.raises(WrongPlace):
+            with pytest.raises(WrongPlaceError):
                 mixed()
 
 
@@ -69,5 +69,5 @@ def test_modules_and_gradients() -> None:
         assert all(one.grad is not None and one.grad.device == GPU for one in layer.parameters())
         optimiser = torch.optim.AdamW(layer.parameters())
         optimiser.step()
-        with pytest.raises(WrongPlace):
+        with pytest.raises(WrongPlaceError):
             layer(torch.ones(2, 3))
