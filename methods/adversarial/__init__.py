@@ -4,10 +4,11 @@ After "Learning from labeled images and unlabeled videos for video segmentation"
 submission). The paper's networks, equations and numbers are not public, so this is a reading of
 its idea, not a reproduction. In reading order:
 
-- ``settings``: the recipe of an adaptation, every axis of which can be ablated.
-- ``networks``: 2D and 3D segmentation networks, and the taps at which features are taken.
-- ``discriminators``, ``judging``, ``losses``, ``penalty``, ``reversal``, ``games``: who tells
-  images from video, and how that is played.
+- ``settings``, ``adversary_settings``: the recipe of an adaptation, every axis of which can be
+  ablated.
+- ``networks``, ``taps``: 2D and 3D segmentation networks, and where features are taken.
+- ``discriminator_layers``, ``discriminators``, ``judging``, ``losses``, ``penalty``, ``reversal``,
+  ``games``: who tells images from video, and how that is played.
 - ``clusters``: which features are compared with which.
 - ``data``, ``augment``, ``camera_path``: both domains, made alike.
 - ``passes``, ``supervision``, ``objectives``, ``flow``: what is learned without an opponent.

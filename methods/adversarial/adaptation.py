@@ -18,10 +18,11 @@ from bench.errors import ConfigError
 from methods.adversarial.aligned_tap import AlignedTap, Side
 from methods.adversarial.data import IMAGE, VIDEO, Part, Step
 from methods.adversarial.flow import moved_to_next_frame
+from methods.adversarial.games import AlignmentResult, discriminators_alone
 from methods.adversarial.monitoring import Monitoring
 from methods.adversarial.networks import Output, SegmentationNetwork, apply_mode, set_domain
 from methods.adversarial.objectives import entropy_loss, foreground_iou, pseudo_label_loss
-from methods.adversarial.passes import Seen, see
+from methods.adversarial.passes import Seen, left_unchanged, see
 from methods.adversarial.reversal import schedule
 from methods.adversarial.settings import AdaptationSettings
 from methods.adversarial.supervision import (
@@ -29,7 +30,9 @@ from methods.adversarial.supervision import (
     AuxiliaryHead,
     auxiliary_loss,
     supervised_loss,
+    with_auxiliary,
 )
+from methods.adversarial.taps import AUXILIARY_TAPS
 from methods.adversarial.teacher import Copy, MovingAverage
 from methods.correspondence.pretext.clips import Normalise
 
@@ -84,7 +87,9 @@ class Adaptation(nn.Module):
         self.step = 0
 
     def _aligned_taps(self) -> Iterator[AlignedTap]:
-        channels = self.network.channels
+        channels = dict(self.network.channels)
+        if self.settings.auxiliary_weight > 0:
+            channels |= dict.fromkeys(AUXILIARY_TAPS, channels["logits"])
         names = [(one.tap, one.loss) for one in self.settings.alignments]
         for number, one in enumerate(self.settings.alignments):
             if one.tap not in channels or names.count(names[number]) > 1:
@@ -92,7 +97,8 @@ class Adaptation(nn.Module):
                     f"training.alignments.{number}.tap",
                     f"{one.tap}, unknown to the network or named twice",
                     f"different taps among {', '.join(channels)}",
-                    "Correct it; 'temporal' needs a network with network.time.",
+                    "Correct it; 'temporal' needs a network with network.time, taps of the "
+                    "auxiliary head need training.auxiliary_weight.",
                 )
             source = "embed" if self.settings.clusters.features == "embed" else one.tap
             # Discriminators' weights depend on the seed alone, not on what was built before.
@@ -119,26 +125,55 @@ class Adaptation(nn.Module):
         self.monitoring.begin(step)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """Losses of one step by name; their sum is minimised."""
+        """Losses of one step by name; their sum is minimised.
+
+        Where it is the discriminators' turn alone there are no others than theirs.
+        """
         # Dropout and sampling depend on the step alone, so that a resumed training repeats them.
         torch.manual_seed(self.seed * SEED_STRIDE + self.step)
+        if self._taps() and discriminators_alone(self.settings.game, self.spent, self.step):
+            return self._discriminator_losses(step)
         for average in (self.reference, self.teacher):
             if isinstance(average, MovingAverage):
                 average.follow(self.network)
         images, clips = self._see(step)
         losses = {"segmentation": supervised_loss([images, clips])}
         if self.auxiliary is not None:
-            loss = auxiliary_loss(self.auxiliary, [images, clips])
-            losses["auxiliary"] = self.settings.auxiliary_weight * loss
+            images, clips = self._see_auxiliary(self.auxiliary, images, clips)
+            losses["auxiliary"] = self.settings.auxiliary_weight * auxiliary_loss([images, clips])
         if clips is not None:
             losses |= self._on_video(clips)
         for tap, sides in self._sides(images, clips):
-            size = (step.images.frames.shape[-2], step.images.frames.shape[-1])
-            strength = schedule(self.settings.game.schedule, self.settings.game.start, self.spent)
-            result = tap(sides, strength, self.step, size, self.monitoring)
+            result = self._play(tap, sides, step)
             losses[f"discriminator_{tap.name}"] = result.discriminator_loss
             losses[f"network_{tap.name}"] = result.network_loss
         return losses
+
+    def _discriminator_losses(self, step: Step) -> dict[str, Tensor]:
+        """Losses of the discriminators on features that stay as they are.
+
+        Clusters go on as in any step. Nothing else changes: neither the network nor its statistics,
+        its moving averages, or the auxiliary head.
+        """
+        seeing = [self.network] if self.auxiliary is None else [self.network, self.auxiliary]
+        with left_unchanged(seeing):
+            images, clips = self._see(step)
+            if self.auxiliary is not None and self._auxiliary_taps:
+                images, clips = self._see_auxiliary(self.auxiliary, images, clips)
+            played = list(self._sides(images, clips))
+        losses = {
+            f"discriminator_{tap.name}": self._play(tap, sides, step).discriminator_loss
+            for tap, sides in played
+        }
+        # As long as there are no clusters there is no loss, but backward must reach something.
+        nothing = 0 * next(self.taps.parameters()).sum()
+        return {name: loss + nothing for name, loss in losses.items()}
+
+    def _play(self, tap: AlignedTap, sides: tuple[Side, Side], step: Step) -> AlignmentResult:
+        size = (step.images.frames.shape[-2], step.images.frames.shape[-1])
+        strength = schedule(self.settings.game.schedule, self.settings.game.start, self.spent)
+        result: AlignmentResult = tap(sides, strength, self.step, size, self.monitoring)
+        return result
 
     # ------------------------------------------------------------------------- forward passes
 
@@ -149,11 +184,24 @@ class Adaptation(nn.Module):
 
     @property
     def _tap_names(self) -> list[str]:
-        names: list[str] = [tap.settings.tap for tap in self._taps()]
+        aligned: list[str] = [tap.settings.tap for tap in self._taps()]
+        names = [tap for tap in aligned if tap not in AUXILIARY_TAPS]
         if self.settings.clustered and self.settings.clusters.features == "embed":
             names.append("embed")
         if self.auxiliary is not None:
             names.append(AUXILIARY_TAP)
+        return list(dict.fromkeys(names))
+
+    def _see_auxiliary(
+        self, head: AuxiliaryHead, *parts: Seen | None
+    ) -> tuple[Seen | None, Seen | None]:
+        """Show the auxiliary head what it is needed for of both domains."""
+        images, clips = (with_auxiliary(head, one, self._auxiliary_taps) for one in parts)
+        return images, clips
+
+    @property
+    def _auxiliary_taps(self) -> list[str]:
+        names = [tap.settings.tap for tap in self._taps() if tap.settings.tap in AUXILIARY_TAPS]
         return list(dict.fromkeys(names))
 
     def main_logits(self, output: Output) -> Tensor:
@@ -212,7 +260,7 @@ class Adaptation(nn.Module):
         for tap in self._taps():
             name = tap.settings.tap
             maps = (
-                torch.cat([one.output.taps[name] for one in seen]),
+                torch.cat([one.taps[name] for one in seen]),
                 _together([one.maps.get(name) for one in references]),
                 labels,
                 probabilities,
@@ -225,7 +273,7 @@ class Adaptation(nn.Module):
         taps: list[str] = [t.settings.tap for t in self._taps() if t.clusters is not None]
         predicted = self.settings.clusters.how == "prediction"
         if self.reference is None:
-            own = seen.output.taps
+            own = seen.taps
             embed = self.settings.clusters.features == "embed"
             maps = {tap: own["embed" if embed else tap].detach() for tap in taps}
             logits = self.main_logits(seen.output).detach()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.video import VOID
+from methods.adversarial.adversary_settings import AlignmentSettings
 from methods.adversarial.clusters import Clusters
 from methods.adversarial.games import Alignment, AlignmentResult
 from methods.adversarial.monitoring import Monitoring
@@ -22,7 +23,8 @@ from methods.adversarial.monitors import (
 )
 from methods.adversarial.objectives import cell_labels
 from methods.adversarial.partition import TokenContext
-from methods.adversarial.settings import OUTPUT_TAPS, AdaptationSettings, AlignmentSettings
+from methods.adversarial.settings import AdaptationSettings
+from methods.adversarial.taps import is_output
 from methods.adversarial.tokens import (
     adjacent_pairs,
     flatten_positions,
@@ -87,7 +89,7 @@ class AlignedTap(nn.Module):
             training.game,
             training.clusters if clustered else None,
             channels,
-            settings.tap in OUTPUT_TAPS,
+            is_output(settings.tap),
         )
         self.clusters = Clusters(training.clusters, clustered_channels, seed) if clustered else None
         self.watch = LossWatch()
@@ -114,7 +116,8 @@ class AlignedTap(nn.Module):
         """Play one step.
 
         Args:
-            sides: what is taken for images, and for video.
+            sides: what is taken for images, and for video; without a gradient where the
+                discriminator alone learns.
             strength: lambda's factor.
             step: of the training, from 0.
             size: height and width of the input.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.errors import ConfigError
 from methods.adversarial.settings import AdaptationSettings, NetworkSettings
+from methods.adversarial.taps import AUXILIARY_TAPS
 
 STILL = ("second_images", "sharpest")
 """Pairings whose targets are no videos."""
@@ -33,6 +34,7 @@ def check(network: NetworkSettings, settings: AdaptationSettings, distributed: b
     _check_labels(network, settings)
     _check_clips(network, settings)
     _check_pairs(settings)
+    _check_auxiliary_taps(settings)
     _check_pseudo_labels(settings)
     _check_video_is_seen(settings, distributed)
     if settings.domains.pairing in HALVED and min(settings.images, settings.clips) < 2:
@@ -95,6 +97,26 @@ def _check_pairs(settings: AdaptationSettings) -> None:
             "two frames or more of both domains, images as a moving camera would see them",
             "Set domains.clip_frames to 2 or more and domains.images_as to camera_path, or use a "
             "patch discriminator.",
+        )
+
+
+def _check_auxiliary_taps(settings: AdaptationSettings) -> None:
+    """The auxiliary head exists where it is trained, and copies of the network have none."""
+    found = [one for one in settings.alignments if one.tap in AUXILIARY_TAPS]
+    if found and settings.auxiliary_weight == 0:
+        raise ConfigError(
+            "training.auxiliary_weight",
+            f"0 with an alignment at {found[0].tap}",
+            "a weight above 0, without which there is no auxiliary head",
+            "Set training.auxiliary_weight (AdaptSegNet has 0.1), or align another tap.",
+        )
+    clustered = [one for one in found if one.loss == "clustered"]
+    if clustered and settings.clusters.features in ("teacher", "frozen"):
+        raise ConfigError(
+            "training.clusters.features",
+            f"{settings.clusters.features} with clusters at {clustered[0].tap}",
+            "self or embed: a copy of the network has no auxiliary head",
+            "Set training.clusters.features to self or embed, or use the global loss there.",
         )
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.adversarial.adversary_settings import ClusterSettings
 from methods.adversarial.partition import (
     Partition,
     PredictedClasses,
@@ -28,7 +29,6 @@ from methods.adversarial.prototypes import (
     Prototypes,
     SinkhornPrototypes,
 )
-from methods.adversarial.settings import ClusterSettings
 
 __all__ = ["PARTITIONS", "Clusters", "Refresh", "TokenContext"]
 

@@ -1,27 +1,27 @@
 """Networks that tell features of images from those of video, on their own or within clusters.
 
-Sources: AdaptSegNet (Tsai et al., CVPR 2018) for the patch network, DA-VSN (Guan et al., Domain
-adaptive video segmentation via temporal consistency regularization, ICCV 2021) for pairs of frames,
-FADA (Wang et al., ECCV 2020) for the pixel network and the softmax over domain and cluster, MADA
-(Pei et al., AAAI 2018) for a token network with dropout and for one discriminator per class. None
-has batch normalisation: its statistics would tell the domains apart.
+Sources: FADA (Wang et al., ECCV 2020) for the softmax over domain and cluster, MADA (Pei et al.,
+AAAI 2018) for one discriminator per class, Miyato and Koyama, cGANs with projection discriminator,
+ICLR 2018, for a discriminator that is told the class by an inner product.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import MethodError
-from methods.adversarial.settings import DiscriminatorSettings
-
-SLOPE = 0.2
-"""Of all LeakyReLUs."""
+from methods.adversarial.adversary_settings import DiscriminatorSettings
+from methods.adversarial.discriminator_layers import (
+    Layers,
+    build_embeddings,
+    build_layers,
+    take_outputs,
+)
 
 PATCH_STRIDE = 32
 """Smallest side of maps that a patch network can judge; its output has one value per so many."""
@@ -30,18 +30,6 @@ _DIMENSIONS = {"token": 2, "pixel": 4, "patch": 4, "patch3d": 5, "pair": 4}
 
 _REGIONS = ("patch", "patch3d", "pair")
 """Networks of patch layers, which see output taps at the size of the input."""
-
-
-class _Layers(NamedTuple):
-    """A discriminator in three parts: the first layer, what follows, the output layer.
-
-    Where the cluster is an input, it enters between the first layer and its activation.
-    """
-
-    first: nn.Module
-    hidden: nn.Sequential
-    output: nn.Module
-    width: int
 
 
 class Discriminator(nn.Module, abc.ABC):
@@ -148,7 +136,7 @@ class Discriminator(nn.Module, abc.ABC):
 class SharedTrunk(Discriminator):
     """One network with one output, an output per cluster, or one per domain and cluster."""
 
-    def __init__(self, network: str, upsample: bool, clusters: int | None, layers: _Layers) -> None:
+    def __init__(self, network: str, upsample: bool, clusters: int | None, layers: Layers) -> None:
         super().__init__(network, upsample, clusters)
         self.trunk = nn.Sequential(layers.first, layers.hidden)
         self.output = layers.output
@@ -157,18 +145,15 @@ class SharedTrunk(Discriminator):
         logits: Tensor = self.output(self.trunk(features))
         return logits
 
-    @torch.no_grad()
     def _take_clusters(self, order: Tensor) -> None:
-        for parameter in self.output.parameters():
-            # With an output per domain and cluster, both domains' outputs follow.
-            blocks = parameter.reshape(-1, len(order), *parameter.shape[1:])
-            parameter.copy_(blocks[:, order.to(parameter.device)].flatten(0, 1))
+        # With an output per domain and cluster, both domains' outputs follow.
+        take_outputs(self.output, order)
 
 
 class SeparateNetworks(Discriminator):
     """A network of its own for every cluster (MADA)."""
 
-    def __init__(self, network: str, upsample: bool, networks: list[_Layers]) -> None:
+    def __init__(self, network: str, upsample: bool, networks: list[Layers]) -> None:
         super().__init__(network, upsample, len(networks))
         self.networks = nn.ModuleList(
             nn.Sequential(layers.first, layers.hidden, layers.output) for layers in networks
@@ -193,21 +178,23 @@ class SeparateNetworks(Discriminator):
 
 
 class ConditionedNetwork(Discriminator):
-    """One network that is told the cluster.
+    """One network that is told the cluster beside the features.
 
     A one-hot vector of the cluster beside the features adds, after a linear layer, one column of
     its weights. These columns are the embeddings. Each position is judged once per cluster that it
     has a share in, so that the discriminator never sees the assignments themselves: how they
     spread over clusters or over a map would tell the domains apart.
+
+    Spectral normalisation leaves the embeddings alone: they move the features, and make no slope.
     """
 
-    def __init__(self, network: str, upsample: bool, clusters: int, layers: _Layers) -> None:
+    def __init__(self, network: str, upsample: bool, clusters: int, layers: Layers) -> None:
         super().__init__(network, upsample, clusters)
         self.first = layers.first
         self.embeddings = nn.Parameter(torch.empty(clusters, layers.width))
         self.rest = nn.Sequential(layers.hidden, layers.output)
         # As PyTorch initialises the columns of a linear layer.
-        fan_in = next(layers.first.parameters())[0].numel() + clusters
+        fan_in = layers.inputs + clusters
         nn.init.uniform_(self.embeddings, -(fan_in**-0.5), fan_in**-0.5)
 
     def _judge(self, features: Tensor, assignment: Tensor | None) -> Tensor:
@@ -230,6 +217,38 @@ class ConditionedNetwork(Discriminator):
         self.embeddings.copy_(self.embeddings[order.to(self.embeddings.device)])
 
 
+class ProjectionNetwork(Discriminator):
+    """One network that is told the cluster by an inner product with its last hidden features.
+
+    Of these, phi, the logit of cluster k is ``psi(phi) + <e_k, phi>`` with a linear psi for all
+    clusters and an embedding ``e_k`` for each (Miyato and Koyama). Convolutional networks
+    take the inner product with the window that their output layer sees. The network up to phi runs
+    once, whatever the number of clusters. It can say what K outputs on a shared trunk can; what the
+    clusters have in common is learned once, from all of them.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        upsample: bool,
+        clusters: int,
+        layers: Layers,
+        embeddings: nn.Module,
+    ) -> None:
+        super().__init__(network, upsample, clusters)
+        self.trunk = nn.Sequential(layers.first, layers.hidden)
+        self.output = layers.output
+        self.embeddings = embeddings
+
+    def _judge(self, features: Tensor, assignment: Tensor | None) -> Tensor:
+        hidden = self.trunk(features)
+        logits: Tensor = self.output(hidden) + self.embeddings(hidden)
+        return logits
+
+    def _take_clusters(self, order: Tensor) -> None:
+        take_outputs(self.embeddings, order)
+
+
 def build_discriminator(
     settings: DiscriminatorSettings, channels: int, clusters: int | None, output_tap: bool
 ) -> Discriminator:
@@ -244,61 +263,19 @@ def build_discriminator(
     """
     upsample = output_tap and settings.network in _REGIONS
     if clusters is None or settings.kind == "shared_balanced":
-        return SharedTrunk(settings.network, upsample, None, _layers(settings, channels, 1))
+        return SharedTrunk(settings.network, upsample, None, build_layers(settings, channels, 1))
     if settings.kind == "conditioned":
-        layers = _layers(settings, channels, 1)
+        layers = build_layers(settings, channels, 1)
+        if settings.conditioning == "projection":
+            embeddings = build_embeddings(settings, clusters)
+            return ProjectionNetwork(settings.network, upsample, clusters, layers, embeddings)
         return ConditionedNetwork(settings.network, upsample, clusters, layers)
     if settings.kind == "per_cluster" and not settings.shared_trunk:
-        networks = [_layers(settings, channels, 1) for _ in range(clusters)]
+        networks = [build_layers(settings, channels, 1) for _ in range(clusters)]
         return SeparateNetworks(settings.network, upsample, networks)
     outputs = 2 * clusters if settings.kind == "joint2K" else clusters
-    layers = _layers(settings, channels, outputs)
+    layers = build_layers(settings, channels, outputs)
     return SharedTrunk(settings.network, upsample, clusters, layers)
-
-
-def _layers(settings: DiscriminatorSettings, channels: int, outputs: int) -> _Layers:
-    if settings.network == "token":
-        return _token_layers(channels, settings.width, settings.dropout, outputs)
-    if settings.network == "pixel":
-        return _pixel_layers(channels, settings.width, outputs)
-    channels *= 2 if settings.network == "pair" else 1
-    return _patch_layers(channels, settings.width, outputs, clips=settings.network == "patch3d")
-
-
-def _token_layers(channels: int, width: int, dropout: float, outputs: int) -> _Layers:
-    hidden = nn.Sequential(
-        nn.LeakyReLU(SLOPE),
-        nn.Dropout(dropout),
-        nn.Linear(width, width),
-        nn.LeakyReLU(SLOPE),
-        nn.Dropout(dropout),
-    )
-    return _Layers(nn.Linear(channels, width), hidden, nn.Linear(width, outputs), width)
-
-
-def _pixel_layers(channels: int, width: int, outputs: int) -> _Layers:
-    half = max(1, width // 2)
-    hidden = nn.Sequential(
-        nn.LeakyReLU(SLOPE), nn.Conv2d(width, half, 3, padding=1), nn.LeakyReLU(SLOPE)
-    )
-    first = nn.Conv2d(channels, width, 3, padding=1)
-    return _Layers(first, hidden, nn.Conv2d(half, outputs, 3, padding=1), width)
-
-
-def _patch_layers(channels: int, width: int, outputs: int, clips: bool) -> _Layers:
-    """Five convolutions of stride 2; the default width gives AdaptSegNet's 64, 128, 256, 512."""
-
-    def convolution(channels_in: int, channels_out: int) -> nn.Module:
-        if clips:
-            return nn.Conv3d(channels_in, channels_out, (3, 4, 4), (1, 2, 2), 1)
-        return nn.Conv2d(channels_in, channels_out, 4, 2, 1)
-
-    narrow = max(1, width // 4)
-    hidden = nn.Sequential(nn.LeakyReLU(SLOPE))
-    for factor in (1, 2, 4):
-        hidden.append(convolution(narrow * factor, narrow * factor * 2))
-        hidden.append(nn.LeakyReLU(SLOPE))
-    return _Layers(convolution(channels, narrow), hidden, convolution(narrow * 8, outputs), narrow)
 
 
 def _where_assigned(

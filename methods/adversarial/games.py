@@ -8,7 +8,8 @@ All games need one backward pass and one optimiser step for network and discrimi
 In reversal the network's gradient rides on the discriminator's loss. In the others the network
 plays against a discriminator whose parameters are constants, and the discriminator learns on
 features without a gradient. Network and discriminator thus move at the same time, each against
-the other's parameters of the step before.
+the other's parameters of the step before. Where discriminators learn in steps of their own, too,
+these are given features without a gradient, and their losses alone are minimised.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import ConfigError, MethodError
+from methods.adversarial.adversary_settings import AlignmentSettings, ClusterSettings, GameSettings
 from methods.adversarial.discriminators import build_discriminator
 from methods.adversarial.judging import Judged, judge
 from methods.adversarial.losses import (
@@ -35,7 +37,6 @@ from methods.adversarial.losses import (
 )
 from methods.adversarial.penalty import squared_gradient_norm
 from methods.adversarial.reversal import reverse_gradient
-from methods.adversarial.settings import AlignmentSettings, ClusterSettings, GameSettings
 from methods.adversarial.tokens import flatten_positions, unflatten_positions
 
 Direction = Literal["both", "video_to_image"]
@@ -46,6 +47,22 @@ def direction_of(game: GameSettings) -> Direction:
     if game.direction is not None:
         return game.direction
     return "both" if game.loss in ("reversal", "confusion") else "video_to_image"
+
+
+def discriminators_alone(game: GameSettings, spent: float, step: int) -> bool:
+    """Whether it is the discriminators' turn alone.
+
+    Of every ``game.discriminator_steps + 1`` steps, counted from the training's first, the network
+    learns in the last one. Before ``game.start`` it learns in all (after Gulrajani and Lopez-Paz,
+    In search of lost domain generalization, DomainBed, ICLR 2021, where the two alternate).
+
+    Args:
+        game: how it is played.
+        spent: share of the training that is over, in [0, 1].
+        step: number of steps done.
+    """
+    count = game.discriminator_steps
+    return spent >= game.start and step % (count + 1) < count
 
 
 class AlignmentResult(NamedTuple):

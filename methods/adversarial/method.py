@@ -47,7 +47,8 @@ from methods.adversarial.protocols import (
 )
 from methods.adversarial.protocols.foreground import ForegroundSettings
 from methods.adversarial.protocols.propagation import PropagationProtocolSettings
-from methods.adversarial.settings import OUTPUT_TAPS, AdaptationSettings, NetworkSettings
+from methods.adversarial.settings import AdaptationSettings, NetworkSettings
+from methods.adversarial.taps import OUTPUT_TAPS
 from methods.adversarial.training import training_task
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import ConfigError
-from methods.adversarial.settings import ClusterSettings
+from methods.adversarial.adversary_settings import ClusterSettings
 
 
 @dataclass(frozen=True)

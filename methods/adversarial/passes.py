@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -22,11 +22,18 @@ class Seen(NamedTuple):
         frames: float ``(B, T, 3, H, W)``, normalised.
         part: where they come from.
         output: of the network.
+        auxiliary: output of the auxiliary head; None where it has not been asked.
     """
 
     frames: Tensor
     part: Part
     output: Output
+    auxiliary: Output | None = None
+
+    @property
+    def taps(self) -> Mapping[str, Tensor]:
+        """Features of the network, and of the auxiliary head."""
+        return {**self.output.taps, **(self.auxiliary.taps if self.auxiliary else {})}
 
     def per_frame(self, values: Tensor) -> Tensor:
         """Values ``(B,)`` of clips as those of their frames ``(B T,)``."""
@@ -127,3 +134,19 @@ def still_statistics(network: nn.Module, still: bool) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+@contextmanager
+def left_unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Forward passes without a gradient, after which all buffers are what they were before.
+
+    Batches are normalised as in training; running statistics and their counters do not follow.
+    """
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    with torch.no_grad():
+        try:
+            yield
+        finally:
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)

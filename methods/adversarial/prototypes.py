@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import ConfigError, MethodError
+from methods.adversarial.adversary_settings import ClusterSettings
 from methods.adversarial.bank import Projection, TokenBank
 from methods.adversarial.kmeans import (
     POINTS_PER_CENTROID,
@@ -22,7 +23,6 @@ from methods.adversarial.kmeans import (
     spherical_kmeans,
 )
 from methods.adversarial.partition import Membership, Refresh, TokenContext
-from methods.adversarial.settings import ClusterSettings
 
 FIRST_SHARE = 0.25
 """How full the bank is when clusters are first made."""

@@ -2,7 +2,8 @@
 
 The auxiliary head is the fully convolutional one that networks with a pooling decoder are usually
 trained with (Zhao et al., Pyramid scene parsing network, CVPR 2017). It makes the encoder's stage
-before the last tell classes apart, and is left out at test.
+before the last tell classes apart, and is left out at test. Its output, too, can be aligned (Tsai
+et al., AdaptSegNet, CVPR 2018: adaptation at several levels).
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from bench.training import FEWEST_CHANNELS
-from methods.adversarial.networks import Output, SegmentationNetwork, at_frame_size
+from methods.adversarial.networks import (
+    Output,
+    SegmentationNetwork,
+    at_frame_size,
+    output_maps,
+)
 from methods.adversarial.networks.decoders import Classifiers
 from methods.adversarial.networks.mmseg_parts import convolution
 from methods.adversarial.objectives import foreground_loss, segmentation_loss
 from methods.adversarial.passes import Seen
+from methods.adversarial.taps import AUXILIARY_PREFIX
 
 AUXILIARY_TAP = "enc3"
 """The encoder's stage before the last."""
@@ -30,7 +37,8 @@ class AuxiliaryHead(nn.Module):
     """A convolution and classifiers on the encoder's last stage but one.
 
     It is no part of the segmentation network, so that the network's weights are the same with and
-    without it.
+    without it. Each domain is normalised by its own batch, whatever the network does: a head that
+    begins with random weights has no statistics to keep.
 
     Args:
         network: whose features it takes; it has a classifier for each of the network's heads.
@@ -41,22 +49,46 @@ class AuxiliaryHead(nn.Module):
         channels = network.channels[AUXILIARY_TAP]
         width = max(channels // NARROWING, FEWEST_CHANNELS)
         self.stride = network.strides[AUXILIARY_TAP]
+        self.main = network.main
         self.hidden = convolution(channels, width, 3)
         # No dropout: what else is drawn in a step does not depend on this head then.
         self.classifiers = Classifiers(width, network.heads, 0.0)
 
-    def forward(self, features: Tensor, size: tuple[int, int]) -> Output:
+    def forward(self, features: Tensor, size: tuple[int, int], taps: Sequence[str] = ()) -> Output:
         """Segment frames.
 
         Args:
             features: float ``(N, C, h, w)`` at :data:`AUXILIARY_TAP`.
             size: (H, W) of the frames.
+            taps: among :data:`methods.adversarial.taps.AUXILIARY_TAPS`, to hand back on the grid
+                of the features. They are of the head that the network's own output taps are of.
         """
-        logits = {
-            name: at_frame_size(maps, self.stride, size)
-            for name, maps in self.classifiers.stages(self.hidden(features))
-        }
-        return Output(logits.get("foreground"), logits.get("semantic"), {})
+        coarse = dict(self.classifiers.stages(self.hidden(features)))
+        logits = {name: at_frame_size(maps, self.stride, size) for name, maps in coarse.items()}
+        return Output(
+            logits.get("foreground"),
+            logits.get("semantic"),
+            {
+                tap: output_maps(coarse[self.main], tap.removeprefix(AUXILIARY_PREFIX))
+                for tap in taps
+            },
+        )
+
+
+def with_auxiliary(head: AuxiliaryHead, seen: Seen | None, taps: Sequence[str]) -> Seen | None:
+    """A domain with the auxiliary head's output, where that is needed; else as it was.
+
+    It is where labels may be trained on, or where a tap of the head is asked for.
+
+    Args:
+        head: applied once.
+        seen: what was seen of the domain, with the tap :data:`AUXILIARY_TAP`.
+        taps: of the head.
+    """
+    if seen is None or not (taps or bool(seen.part.supervised.any())):
+        return seen
+    size = (seen.frames.shape[-2], seen.frames.shape[-1])
+    return seen._replace(auxiliary=head(seen.output.taps[AUXILIARY_TAP], size, taps))
 
 
 def supervised_loss(domains: Sequence[Seen | None]) -> Tensor:
@@ -74,23 +106,14 @@ def supervised_loss(domains: Sequence[Seen | None]) -> Tensor:
     return total
 
 
-def auxiliary_loss(head: AuxiliaryHead, domains: Sequence[Seen | None]) -> Tensor:
+def auxiliary_loss(domains: Sequence[Seen | None]) -> Tensor:
     """The same loss of the auxiliary head; 0 where nothing may be trained on.
 
     Args:
-        head: applied to the domains with such frames alone.
-        domains: what was seen of each, with the tap :data:`AUXILIARY_TAP`.
+        domains: what was seen of each, from :func:`with_auxiliary`; at least one of something.
     """
     present = [one for one in domains if one is not None]
-    seen = [
-        one._replace(
-            output=head(
-                one.output.taps[AUXILIARY_TAP], (one.frames.shape[-2], one.frames.shape[-1])
-            )
-        )
-        for one in present
-        if bool(one.part.supervised.any())
-    ]
+    seen = [one._replace(output=one.auxiliary) for one in present if one.auxiliary is not None]
     return supervised_loss(seen) if seen else present[0].frames.new_zeros(())
 
 

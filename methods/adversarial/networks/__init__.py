@@ -16,6 +16,7 @@ from methods.adversarial.networks.network import (
     SegmentationNetwork,
     at_frame_size,
     build_network,
+    output_maps,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "build_network",
     "freeze_batch_norm",
     "merge_domains",
+    "output_maps",
     "reestimate",
     "set_domain",
 ]

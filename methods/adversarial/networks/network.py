@@ -21,7 +21,8 @@ from methods.adversarial.networks.temporal import (
     TemporalShift,
     inflate,
 )
-from methods.adversarial.settings import OUTPUT_TAPS, NetworkSettings
+from methods.adversarial.settings import NetworkSettings
+from methods.adversarial.taps import OUTPUT_TAPS
 
 FOREGROUND_CLASSES = 2
 
@@ -54,6 +55,19 @@ def weighted_self_information(probabilities: Tensor) -> Tensor:
     # The logarithm's gradient at 0 is infinite; p log p itself vanishes there.
     logarithm = torch.log(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny))
     return -probabilities * logarithm / math.log(probabilities.shape[1])
+
+
+def output_maps(logits: Tensor, tap: str) -> Tensor:
+    """What a head's logits are at one of the taps ``logits``, ``prob`` and ``ent``; same shape.
+
+    Args:
+        logits: float ``(N, C, h, w)``, C >= 2.
+        tap: which.
+    """
+    if tap == "logits":
+        return logits
+    probabilities = logits.softmax(dim=1)
+    return probabilities if tap == "prob" else weighted_self_information(probabilities)
 
 
 class SegmentationNetwork(nn.Module):
@@ -160,11 +174,7 @@ class SegmentationNetwork(nn.Module):
     def _tap(self, tap: str, found: Mapping[str, Tensor]) -> Tensor:
         if tap not in OUTPUT_TAPS:
             return found[tap]
-        logits = found[self.main]
-        if tap == "logits":
-            return logits
-        probabilities = logits.softmax(dim=1)
-        return probabilities if tap == "prob" else weighted_self_information(probabilities)
+        return output_maps(found[self.main], tap)
 
     def _at_frame_size(self, logits: Tensor | None, size: tuple[int, int]) -> Tensor | None:
         """A head's logits at the size of the frame; None without that head."""

@@ -29,7 +29,7 @@ from methods.adversarial.protocols.frames import (
     object_scores,
     to_native,
 )
-from methods.adversarial.settings import Tap
+from methods.adversarial.taps import Tap
 
 
 class FineTuneSettings(MethodSettings):

@@ -25,7 +25,7 @@ from methods.adversarial.protocols.frames import (
     object_scores,
     pad,
 )
-from methods.adversarial.settings import Tap
+from methods.adversarial.taps import Tap
 
 
 class MatchingSettings(MethodSettings):

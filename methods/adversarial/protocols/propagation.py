@@ -20,7 +20,7 @@ from bench.propagation import Memory, PropagationSettings, Propagator, labels_fr
 from bench.video import Frame, Mask, object_ids
 from methods.adversarial.protocols.base import Prompted
 from methods.adversarial.protocols.frames import FrameNetwork, Geometry, SlidingClip
-from methods.adversarial.settings import Tap
+from methods.adversarial.taps import Tap
 
 DINO = PropagationSettings(
     temperature=0.1,

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.adversarial.adversary_settings import ClusterSettings
 from methods.adversarial.clusters import Clusters, TokenContext
 from methods.adversarial.kmeans import SINKHORN_EPSILON
 from methods.adversarial.monitors import normalised_mutual_information
-from methods.adversarial.settings import ClusterSettings
 
 CHANNELS = 12
 EQUAL = (1 / 3, 1 / 3, 1 / 3)

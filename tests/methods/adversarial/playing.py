@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.adversarial.games import Alignment
-from methods.adversarial.settings import (
+from methods.adversarial.adversary_settings import (
     AlignmentSettings,
     ClusterSettings,
     DiscriminatorSettings,
     GameSettings,
 )
+from methods.adversarial.games import Alignment
 
 CHANNELS, CLUSTERS = 4, 3
 LOSSES = ("reversal", "non_saturating", "least_squares", "confusion")
@@ -26,6 +26,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "separate": {"kind": "per_cluster", "shared_trunk": False},
     "shared_balanced": {"kind": "shared_balanced"},
     "conditioned": {"kind": "conditioned"},
+    "projection": {"kind": "conditioned", "conditioning": "projection"},
     "joint2K": {"kind": "joint2K"},
 }
 

@@ -14,6 +14,12 @@ from torch import Tensor, nn
 
 from bench.errors import ConfigError
 from methods.adversarial.adaptation import Adaptation
+from methods.adversarial.adversary_settings import (
+    AlignmentSettings,
+    ClusterSettings,
+    DiscriminatorSettings,
+    GameSettings,
+)
 from methods.adversarial.aligned_tap import AlignedTap, Side
 from methods.adversarial.data import Part, Step
 from methods.adversarial.monitoring import ALARMS, MONITORS, Monitoring
@@ -29,15 +35,7 @@ from methods.adversarial.objectives import (
     segmentation_loss,
 )
 from methods.adversarial.passes import still_statistics
-from methods.adversarial.settings import (
-    AdaptationSettings,
-    AlignmentSettings,
-    BatchNormSettings,
-    ClusterSettings,
-    DiscriminatorSettings,
-    GameSettings,
-    NetworkSettings,
-)
+from methods.adversarial.settings import AdaptationSettings, BatchNormSettings, NetworkSettings
 from methods.adversarial.teacher import MovingAverage
 
 SIDE = 32

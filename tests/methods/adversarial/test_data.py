@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from bench.errors import ConfigError
+from methods.adversarial.adversary_settings import AlignmentSettings
 from methods.adversarial.augment import (
     Clip,
     augment,
@@ -24,7 +25,6 @@ from methods.adversarial.domains import labelled_videos, needed, open_domains, s
 from methods.adversarial.material import Memory, Stills, Videos, labels_of, sharpness
 from methods.adversarial.settings import (
     AdaptationSettings,
-    AlignmentSettings,
     AugmentationSettings,
     DomainSettings,
     NetworkSettings,

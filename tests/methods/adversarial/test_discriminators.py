@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bench.errors import MethodError
+from methods.adversarial.adversary_settings import DiscriminatorSettings
 from methods.adversarial.discriminators import (
     ConditionedNetwork,
     Discriminator,
+    ProjectionNetwork,
     SeparateNetworks,
     SharedTrunk,
     build_discriminator,
 )
-from methods.adversarial.settings import DiscriminatorSettings
 from methods.adversarial.tokens import (
     flatten_positions,
     pool_to_grid,
@@ -37,9 +38,17 @@ KINDS: dict[str, dict[str, Any]] = {
     "separate": {"kind": "per_cluster", "shared_trunk": False},
     "shared_balanced": {"kind": "shared_balanced"},
     "conditioned": {"kind": "conditioned"},
+    "projection": {"kind": "conditioned", "conditioning": "projection"},
     "joint2K": {"kind": "joint2K"},
 }
-OUTPUTS = {"per_cluster": 3, "separate": 3, "shared_balanced": 1, "conditioned": 3, "joint2K": 6}
+OUTPUTS = {
+    "per_cluster": 3,
+    "separate": 3,
+    "shared_balanced": 1,
+    "conditioned": 3,
+    "projection": 3,
+    "joint2K": 6,
+}
 INPUTS = {
     "token": (7, CHANNELS),
     "pixel": (2, CHANNELS, 6, 4),
@@ -156,7 +165,9 @@ def test_permuting_clusters_permutes_the_outputs(kind: str, network: str) -> Non
     torch.testing.assert_close(discriminator(features), before)
 
 
-@pytest.mark.parametrize("kind", ["per_cluster", "separate", "conditioned", "joint2K"])
+@pytest.mark.parametrize(
+    "kind", ["per_cluster", "separate", "conditioned", "projection", "joint2K"]
+)
 def test_a_copied_cluster_is_judged_alike_and_then_learns_on_its_own(kind: str) -> None:
     discriminator = build(kind)
     features = torch.randn(INPUTS["token"])
@@ -189,9 +200,11 @@ def test_kinds_have_their_parameters() -> None:
     assert count("per_cluster") == trunk + 3 * 17
     assert count("separate") == 3 * (trunk + 17)
     assert count("conditioned") == trunk + 17 + 3 * 16
+    assert count("projection") == trunk + 17 + 3 * 16
     assert count("joint2K") == trunk + 6 * 17
     assert isinstance(build("per_cluster"), SharedTrunk)
     assert isinstance(build("separate"), SeparateNetworks)
+    assert isinstance(build("projection"), ProjectionNetwork)
 
 
 def test_patches_of_output_taps_are_judged_at_the_size_of_the_input() -> None:

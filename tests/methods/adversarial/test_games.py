@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import ConfigError
+from methods.adversarial.adversary_settings import AlignmentSettings, GameSettings
 from methods.adversarial.games import Alignment, direction_of
 from methods.adversarial.losses import discriminator_loss
 from methods.adversarial.reversal import reverse_gradient, schedule
-from methods.adversarial.settings import AlignmentSettings, GameSettings
 from tests.methods.adversarial.playing import (
     CHANNELS,
     DIRECTIONS,

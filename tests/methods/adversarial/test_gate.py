@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
 
+from methods.adversarial.adversary_settings import AlignmentSettings
 from methods.adversarial.games import Alignment
-from methods.adversarial.settings import AlignmentSettings
 from tests.methods.adversarial.playing import (
     CLUSTERS,
     KINDS,

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 
 from bench.training import Budget, TrainingRequest, train
-from methods.adversarial.settings import AdaptationSettings, ClusterSettings, NetworkSettings
+from methods.adversarial.adversary_settings import ClusterSettings
+from methods.adversarial.settings import AdaptationSettings, NetworkSettings
 from methods.adversarial.training import training_task
 from tests.methods.adversarial.shapes import ShapeImages, ShapeVideos
 from tests.pretend_gpu import pretend_gpu
@@ -20,6 +21,7 @@ SMALL: dict[str, Any] = {
     "tokens": 256,
     "augmentation": {"crop": 32},
     "validate_every": 2,
+    "game": {"start": 0},
 }
 CLUSTERS: dict[str, Any] = {"count": 2, "bank": 256, "refresh": 1, "fewest": 4}
 GLOBAL = [{"tap": "enc4"}]
@@ -39,7 +41,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         for kind in KINDS
     },
     **{
-        f"{game} game": {"alignments": GLOBAL, "game": {"loss": game}}
+        f"{game} game": {"alignments": GLOBAL, "game": {"loss": game, "start": 0}}
         for game in ("non_saturating", "least_squares", "confusion")
     },
     "patches and pixels": {
@@ -47,6 +49,24 @@ RECIPES: dict[str, dict[str, Any]] = {
             {"tap": "prob", "discriminator": {"network": "patch"}},
             {"tap": "enc3", "discriminator": {"network": "pixel", "penalty_weight": 1.0}},
         ]
+    },
+    "projection, spectral norm, turns": {
+        "alignments": [
+            CLUSTERED[0]
+            | {
+                "discriminator": {
+                    "kind": "conditioned",
+                    "conditioning": "projection",
+                    "spectral_norm": True,
+                }
+            }
+        ],
+        "clusters": CLUSTERS,
+        "game": {"start": 0, "discriminator_steps": 1},
+    },
+    "two levels": {
+        "alignments": [{"tap": "prob"}, {"tap": "aux_prob"}],
+        "auxiliary_weight": 0.1,
     },
     "pairs": {"alignments": [{"tap": "ent", "discriminator": {"network": "pair"}}]},
     "soft clusters of the network at first": {
@@ -78,7 +98,7 @@ def test_training_keeps_to_the_gpu(name: str, tmp_path: Path) -> None:
         device="cuda",
         data=("shapes", "shape-videos"),
     )
-    settings = AdaptationSettings.model_validate(SMALL | {"game": {"start": 0}} | RECIPES[name])
+    settings = AdaptationSettings.model_validate(SMALL | RECIPES[name])
     with pretend_gpu():
         task = training_task(NetworkSettings(), settings, [ShapeImages(), ShapeVideos()], request)
         assert train(task, request).is_file()

@@ -10,8 +10,9 @@ import torch
 from pydantic import ValidationError
 
 from bench.errors import ConfigError, MethodError
+from methods.adversarial.adversary_settings import AlignmentSettings, DiscriminatorSettings
 from methods.adversarial.discriminators import build_discriminator
-from methods.adversarial.settings import AlignmentSettings, DiscriminatorSettings, NetworkSettings
+from methods.adversarial.settings import NetworkSettings
 from methods.adversarial.tokens import adjacent_pairs
 from tests.methods.adversarial.shapes import ShapeImages, ShapeVideos
 from tests.methods.adversarial.test_training import asked, task_of

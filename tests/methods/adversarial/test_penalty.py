@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.adversarial.games import Alignment
-from methods.adversarial.settings import (
+from methods.adversarial.adversary_settings import (
     AlignmentSettings,
     ClusterSettings,
     DiscriminatorSettings,
     GameSettings,
 )
+from methods.adversarial.games import Alignment
 from tests.methods.adversarial.playing import CHANNELS, CLUSTERS, KINDS, assignment, tokens
 
 WEIGHT = 0.7
@@ -137,7 +137,7 @@ def test_the_logit_of_a_joint_softmax_is_that_between_domains() -> None:
 
 
 @pytest.mark.parametrize("penalty", ["loss", "logit"])
-@pytest.mark.parametrize("kind", ["global", "per_cluster", "separate", "conditioned"])
+@pytest.mark.parametrize("kind", ["global", "per_cluster", "separate", "conditioned", "projection"])
 def test_token_by_token(kind: str, penalty: str) -> None:
     """The same by a loop over tokens, one gradient each."""
     alignment = penalised(kind, penalty)

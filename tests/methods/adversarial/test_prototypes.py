@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from methods.adversarial import prototypes
+from methods.adversarial.adversary_settings import DiscriminatorSettings
 from methods.adversarial.discriminators import build_discriminator
 from methods.adversarial.kmeans import (
     lloyd,
 )
-from methods.adversarial.settings import DiscriminatorSettings
 from tests.methods.adversarial.planted import (
     CHANNELS,
     IMAGE,

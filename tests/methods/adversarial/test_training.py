@@ -37,6 +37,7 @@ from bench.training import (
     schedule,
     train,
 )
+from methods.adversarial.adversary_settings import AlignmentSettings, ClusterSettings
 from methods.adversarial.checks import check
 from methods.adversarial.domains import needed
 from methods.adversarial.monitoring import MONITORS
@@ -44,10 +45,8 @@ from methods.adversarial.networks import build_network
 from methods.adversarial.objectives import foreground_iou
 from methods.adversarial.settings import (
     AdaptationSettings,
-    AlignmentSettings,
     AugmentationSettings,
     BatchNormSettings,
-    ClusterSettings,
     DomainSettings,
     NetworkSettings,
 )

@@ -16,15 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.adversarial.clusters import Clusters, TokenContext
-from methods.adversarial.games import Alignment
-from methods.adversarial.reversal import schedule
-from methods.adversarial.settings import (
+from methods.adversarial.adversary_settings import (
     AlignmentSettings,
     ClusterSettings,
     DiscriminatorSettings,
     GameSettings,
 )
+from methods.adversarial.clusters import Clusters, TokenContext
+from methods.adversarial.games import Alignment
+from methods.adversarial.reversal import schedule
 
 ToyMethod = Literal["source", "global", "clustered"]
 Priors = tuple[float, float, float]
