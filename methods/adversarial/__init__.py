@@ -10,9 +10,11 @@ its idea, not a reproduction. In reading order:
 - ``discriminator_layers``, ``discriminators``, ``judging``, ``losses``, ``penalty``, ``reversal``,
   ``games``: who tells images from video, and how that is played.
 - ``clusters``: which features are compared with which.
+- ``domains``, ``material``, ``pseudo_masks``: images and videos, and whose labels are read.
 - ``data``, ``augment``, ``camera_path``: both domains, made alike.
 - ``passes``, ``supervision``, ``objectives``, ``flow``: what is learned without an opponent.
-- ``adaptation``, ``training``: how it learns; ``checks``: what cannot; ``monitors``: how to see it.
+- ``adaptation``, ``training``: how it learns; ``checks``: what cannot; ``aligned_tap``,
+  ``watches``, ``monitors``: how to see it.
 - ``protocols``: how a trained network segments a video.
 - ``method``: all of it under the harness.
 """

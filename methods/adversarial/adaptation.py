@@ -172,7 +172,7 @@ class Adaptation(nn.Module):
     def _play(self, tap: AlignedTap, sides: tuple[Side, Side], step: Step) -> AlignmentResult:
         size = (step.images.frames.shape[-2], step.images.frames.shape[-1])
         strength = schedule(self.settings.game.schedule, self.settings.game.start, self.spent)
-        result: AlignmentResult = tap(sides, strength, self.step, size, self.monitoring)
+        result: AlignmentResult = tap(sides, strength, self.step, size, self.monitoring, self.spent)
         return result
 
     # ------------------------------------------------------------------------- forward passes
@@ -295,9 +295,13 @@ class Adaptation(nn.Module):
         return foreground_iou(logits, part.foreground.flatten(0, 1))
 
     def notes(self) -> dict[str, Any]:
-        """Alarms, latest monitors, and how often each alignment was skipped."""
+        """Alarms, latest monitors, how often each alignment was skipped, and which collapsed.
+
+        An alignment has collapsed if its game was over in the last step, whatever was before.
+        """
         skipped = {tap.name: int(tap.skipped) for tap in self._taps()}
-        return self.monitoring.notes() | {"skipped_steps": skipped}
+        collapsed = {tap.name: tap.collapsed for tap in self._taps()}
+        return self.monitoring.notes() | {"skipped_steps": skipped, "collapsed": collapsed}
 
 
 class ReferenceMaps(NamedTuple):

@@ -75,17 +75,20 @@ class AlignmentSettings(MethodSettings):
     def _fits(self) -> AlignmentSettings:
         network, joint = self.discriminator.network, self.discriminator.kind == "joint2K"
         if self.loss == "clustered" and network in ("patch", "patch3d") and joint:
-            raise ValueError("joint2K needs a token or pixel discriminator")
+            raise ValueError(
+                f"joint2K needs a token or pixel discriminator, not {network}; set "
+                "discriminator.network to one of them, or discriminator.kind to per_cluster"
+            )
         if network == "pair" and (self.loss == "clustered" or not is_output(self.tap)):
             outputs = ", ".join(OUTPUT_TAPS + AUXILIARY_TAPS)
             raise ValueError(
-                f"a pair discriminator needs the global loss and a tap among {outputs}; "
-                "use token, pixel or patch for clusters and for features"
+                f"a pair discriminator needs the global loss and a tap among {outputs}; set "
+                "discriminator.network to token, pixel or patch for clusters and for features"
             )
         if self.gate == "input" and (self.loss == "global" or network != "token" or joint):
             raise ValueError(
                 "gate=input needs the clustered loss and a token discriminator of another kind "
-                "than joint2K; use gate=loss with others"
+                "than joint2K; set gate to loss with others"
             )
         return self
 

@@ -15,14 +15,15 @@ from methods.adversarial.clusters import Clusters
 from methods.adversarial.games import Alignment, AlignmentResult
 from methods.adversarial.monitoring import Monitoring
 from methods.adversarial.monitors import (
+    PATIENCE,
+    ClusterHealth,
     DiscriminatorHealth,
-    LossWatch,
     alarms,
     cluster_health,
     participation_ratio,
 )
 from methods.adversarial.objectives import cell_labels
-from methods.adversarial.partition import TokenContext
+from methods.adversarial.partition import Refresh, TokenContext
 from methods.adversarial.settings import AdaptationSettings
 from methods.adversarial.taps import is_output
 from methods.adversarial.tokens import (
@@ -31,6 +32,7 @@ from methods.adversarial.tokens import (
     sample_tokens,
     unfold_clips,
 )
+from methods.adversarial.watches import AccuracyWatch, LossWatch
 
 
 class Side(NamedTuple):
@@ -47,6 +49,18 @@ class Side(NamedTuple):
     clustered: Tensor | None
     labels: Tensor
     probabilities: Tensor | None
+
+
+class Moment(NamedTuple):
+    """What the last step showed of the game.
+
+    Attributes:
+        monitors: of the step.
+        features: tokens or maps of images and of video, without gradient.
+    """
+
+    monitors: dict[str, float]
+    features: list[Tensor]
 
 
 def grid_of(side: Side) -> tuple[int, int]:
@@ -93,16 +107,16 @@ class AlignedTap(nn.Module):
         )
         self.clusters = Clusters(training.clusters, clustered_channels, seed) if clustered else None
         self.watch = LossWatch()
+        self.accuracy = AccuracyWatch()
+        self.moment: Moment | None = None
         self.skipped: Tensor
         self.first: Tensor
-        self.examined: Tensor
-        self.best_accuracy: Tensor
         self.churn: Tensor
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
-        # Norm and participation ratio of the features before the game has changed them.
+        # Norm and participation ratio of the features before the game has changed them: in the
+        # first step in which it may, not in the training's first. What supervision alone does to
+        # them is nothing that the adversary is to blame for.
         self.register_buffer("first", torch.full((2,), math.nan))
-        self.register_buffer("examined", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("best_accuracy", torch.zeros(()))
         self.register_buffer("churn", torch.tensor(math.nan))
 
     def forward(
@@ -112,6 +126,7 @@ class AlignedTap(nn.Module):
         step: int,
         size: tuple[int, int],
         monitoring: Monitoring,
+        spent: float = 0.0,
     ) -> AlignmentResult:
         """Play one step.
 
@@ -122,6 +137,7 @@ class AlignedTap(nn.Module):
             step: of the training, from 0.
             size: height and width of the input.
             monitoring: is told monitors and alarms.
+            spent: share of the training that is over.
         """
         rows = [self._rows(side) for side in sides]
         judged = [self._judged(side, chosen) for side, chosen in zip(sides, rows, strict=True)]
@@ -133,12 +149,25 @@ class AlignedTap(nn.Module):
         result: AlignmentResult = self.alignment(*judged, *shares, strength, size)
         self.skipped += int(result.monitors["skipped"])
         self.watch.update(result.monitors["discriminator_loss"])
-        if refreshed or step % self.training_settings.clusters.refresh == 0:
-            found = self._examine(result, sides, rows, shares, step, monitoring)
+        accuracies = result.monitors["accuracy_image"], result.monitors["accuracy_video"]
+        before = self.accuracy.learned_for
+        self.accuracy.update(sum(accuracies) / 2, spent)
+        self.moment = Moment(result.monitors, _detached(sides, judged, rows))
+        begins = strength > 0 and math.isnan(float(self.first[0]))
+        overdue = before < PATIENCE <= self.accuracy.learned_for
+        periodic = step % self.training_settings.clusters.refresh == 0
+        if begins or overdue or periodic or refreshed is not None:
+            health = self._cluster_health(sides[0], rows[0], shares)
+            found = self._examine(self.moment, begins, health, refreshed, step, monitoring)
             # Before the game starts there is nothing to worry about yet.
             for sentence in found if strength > 0 else []:
                 monitoring.alarm(step, self.name, sentence)
         return result
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the game was over in the last step; False before the first."""
+        return self.moment is not None and self._opponent(self.moment).collapsed
 
     def _rows(self, side: Side) -> Tensor | None:
         """Positions that a token discriminator judges; None for all."""
@@ -182,21 +211,21 @@ class AlignedTap(nn.Module):
     @torch.no_grad()
     def _renew_clusters(
         self, sides: tuple[Side, Side], rows: list[Tensor | None], step: int
-    ) -> bool:
-        """Let clusters see the step's tokens; whether they changed."""
+    ) -> Refresh | None:
+        """Let clusters see the step's tokens; what changed, if anything."""
         if self.clusters is None:
-            return False
+            return None
         image, video = (
             self._clustered_tokens(side, chosen) for side, chosen in zip(sides, rows, strict=True)
         )
         self.clusters.collect(image, video)
         if not self.clusters.due(step):
-            return False
+            return None
         report = self.clusters.refresh()
         for source, target in report.copied:
             self.alignment.discriminator.copy_cluster(source, target)
         self.churn.fill_(report.churn)
-        return True
+        return report
 
     @torch.no_grad()
     def _assign(self, side: Side, rows: Tensor | None, domain: int) -> Tensor | None:
@@ -206,52 +235,76 @@ class AlignedTap(nn.Module):
         return self.clusters.assign(tokens, self._context(side, rows, domain))
 
     @torch.no_grad()
+    def _cluster_health(
+        self, images: Side, rows: Tensor | None, shares: list[Tensor | None]
+    ) -> ClusterHealth | None:
+        """How the step's clusters lie; None without any."""
+        image_share, video_share = shares
+        if image_share is None or video_share is None:
+            return None
+        labels = self._labels(images, rows)
+        return cluster_health(
+            image_share,
+            video_share,
+            self.training_settings.clusters.fewest,
+            labels if bool((labels != VOID).any()) else None,
+            float(self.churn),
+        )
+
+    @torch.no_grad()
+    def _opponent(self, moment: Moment) -> DiscriminatorHealth:
+        """How discriminator and features stood in a step."""
+        monitors = moment.monitors
+        return DiscriminatorHealth(
+            accuracy_image=monitors["accuracy_image"],
+            accuracy_video=monitors["accuracy_video"],
+            won_steps=int(self.watch.steps),
+            feature_norm=(monitors["feature_norm_image"] + monitors["feature_norm_video"]) / 2,
+            first_feature_norm=float(self.first[0]),
+            participation=participation_ratio(
+                torch.cat([flatten_positions(maps.float()) for maps in moment.features])
+            ),
+            first_participation=float(self.first[1]),
+            learned_for=self.accuracy.learned_for,
+            best_accuracy=float(self.accuracy.best),
+        )
+
+    @torch.no_grad()
     def _examine(
         self,
-        result: AlignmentResult,
-        sides: tuple[Side, Side],
-        rows: list[Tensor | None],
-        shares: list[Tensor | None],
+        moment: Moment,
+        begins: bool,
+        health: ClusterHealth | None,
+        refreshed: Refresh | None,
         step: int,
         monitoring: Monitoring,
     ) -> list[str]:
-        """Record how the game stands; returns alarms."""
-        monitors = dict(result.monitors)
-        tokens = [flatten_positions(side.features.detach().float()) for side in sides]
-        sampled = torch.cat(
-            [t if chosen is None else t[chosen] for t, chosen in zip(tokens, rows, strict=True)]
-        )
-        norm = (monitors["feature_norm_image"] + monitors["feature_norm_video"]) / 2
-        spread = participation_ratio(sampled)
-        if math.isnan(float(self.first[0])):
-            self.first.copy_(torch.tensor([norm, spread]))
-        health = None
-        image_share, video_share = shares
-        if image_share is not None and video_share is not None:
-            labels = self._labels(sides[0], rows[0])
-            health = cluster_health(
-                image_share,
-                video_share,
-                self.training_settings.clusters.fewest,
-                labels if bool((labels != VOID).any()) else None,
-                float(self.churn),
-            )
+        """Record how the game stands, and how it stood when it began; returns alarms."""
+        opponent = self._opponent(moment)
+        if begins:
+            self.first.copy_(torch.tensor([opponent.feature_norm, opponent.participation]))
+        monitors = dict(moment.monitors)
+        if health is not None:
             monitors |= health.monitors()
-        monitors |= {"participation_ratio": spread, "skipped_steps": float(self.skipped)}
-        accuracy = (monitors["accuracy_image"] + monitors["accuracy_video"]) / 2
-        if not math.isnan(accuracy):
-            self.examined += 1
-            self.best_accuracy.clamp_(min=accuracy)
-        opponent = DiscriminatorHealth(
-            result.monitors["accuracy_image"],
-            result.monitors["accuracy_video"],
-            int(self.watch.steps),
-            norm,
-            float(self.first[0]),
-            spread,
-            float(self.first[1]),
-            int(self.examined),
-            float(self.best_accuracy),
-        )
+        if refreshed is not None and not math.isnan(refreshed.imbalance):  # k-means has run
+            monitors |= {
+                "clusters_imbalance": refreshed.imbalance,
+                "clusters_splits": float(refreshed.splits),
+            }
+        monitors |= {
+            "participation_ratio": opponent.participation,
+            "skipped_steps": float(self.skipped),
+            "accuracy_average": float(self.accuracy.average),
+        }
         monitoring.record(step, self.name, monitors)
         return alarms(health, opponent)
+
+
+def _detached(
+    sides: tuple[Side, Side], judged: list[Tensor], rows: list[Tensor | None]
+) -> list[Tensor]:
+    """Each domain's tokens where these are sampled, else its maps, without gradient."""
+    return [
+        (side.features if chosen is None else tokens).detach()
+        for side, tokens, chosen in zip(sides, judged, rows, strict=True)
+    ]

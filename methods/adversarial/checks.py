@@ -55,6 +55,13 @@ def _check_labels(network: NetworkSettings, settings: AdaptationSettings) -> Non
             "labels of images or of videos",
             "Set it, or use_image_labels.",
         )
+    if domains.image_masks == "saliency" and network.head != "foreground":
+        raise ConfigError(
+            "training.domains.image_masks",
+            f"saliency with network.head={network.head}",
+            "a foreground head: a detector finds objects, not their classes",
+            "Set network.head to foreground, or training.domains.image_masks to human.",
+        )
     if network.head != "foreground" and len(domains.categories) + 1 != network.classes:
         raise ConfigError(
             "training.domains.categories",

@@ -93,28 +93,6 @@ class Discriminator(nn.Module, abc.ABC):
             )
         return self._judge(features, assignment)
 
-    def permute_clusters(self, order: Tensor) -> None:
-        """Let cluster k be judged as cluster ``order[k]`` was.
-
-        Moves parameters only; the optimiser's state stays.
-
-        Args:
-            order: int64 ``(K,)``, the old id of each new cluster.
-
-        Raises:
-            MethodError: if it is no permutation.
-        """
-        if self.clusters is None:
-            return
-        if sorted(order.tolist()) != list(range(self.clusters)):
-            raise MethodError(
-                "order of clusters",
-                str(order.tolist()),
-                f"a permutation of 0 to {self.clusters - 1}",
-                "Give the old id of each new cluster, every id once.",
-            )
-        self._take_clusters(order)
-
     def copy_cluster(self, source: int, target: int) -> None:
         """Let cluster ``target`` be judged as cluster ``source`` is, from here on independently.
 
@@ -130,7 +108,8 @@ class Discriminator(nn.Module, abc.ABC):
     def _judge(self, features: Tensor, assignment: Tensor | None) -> Tensor: ...
 
     @abc.abstractmethod
-    def _take_clusters(self, order: Tensor) -> None: ...
+    def _take_clusters(self, order: Tensor) -> None:
+        """Let cluster k be judged as cluster ``order[k]``, int64 ``(K,)``, was."""
 
 
 class SharedTrunk(Discriminator):

@@ -15,6 +15,7 @@ from bench.method import ImageLabels, LabelRegime
 from bench.training import TrainingRequest, read_header, regime_from
 from bench.video import Video
 from methods.adversarial.material import Images, Material, Memory, SharpestFrames, Stills, Videos
+from methods.adversarial.pseudo_masks import DETECTOR, PseudoMasked
 from methods.adversarial.settings import AdaptationSettings, NetworkSettings
 from methods.correspondence.training import FRAME_RATE
 
@@ -70,6 +71,8 @@ def open_domains(
     over_time = network.time != "none" or settings.in_pairs
     shown = frames if over_time and domains.images_as != "single" else 1
     pictures: Images = ConcatDataset(image_sets)  # type: ignore[arg-type]
+    if domains.image_masks == "saliency":
+        pictures = PseudoMasked(pictures, settings.short_side)
     train, held_out = split(len(pictures), settings)
     counts = needed(settings)
     labelled = labelled_videos(len(every), settings) if counts[1] else []
@@ -177,6 +180,9 @@ def regime(
     masks = sum(len(domains.videos[number].annotated) for number in readable)
     frames = sum(len(video) for video in domains.videos)
     notes = [" and ".join(request.data)]
+    pseudo = settings.domains.image_masks == "saliency"
+    if pseudo:
+        notes.append(f"masks of images, held-out ones too, by the saliency detector {DETECTOR}")
     if domains.second:
         notes.append(f"{domains.second:,} more images without labels")
     if request.start is not None:
@@ -184,9 +190,10 @@ def regime(
         told = "other weights" if before is None else f"weights from {before.summary}"
         notes.append(f"started from {told}")
     images = len(domains.images) if domains.counts[0] else 0
+    labelled = bool(images) and settings.domains.use_image_labels and not pseudo
     return LabelRegime(
         images=images,
-        image_labels=_kind(data) if images and settings.domains.use_image_labels else "none",
+        image_labels=_kind(data) if labelled else "none",
         videos=len(domains.videos),
         video_hours=round(frames / FRAME_RATE / 3600, 4),
         video_labels="mask" if masks else "none",

@@ -73,7 +73,9 @@ class AdversarialSettings(TrainedSettings):
     @classmethod
     def _has_a_centre(cls, value: int) -> int:
         if value % 2 == 0:
-            raise ValueError(f"{value}: expected an odd number, so that a clip has a centre")
+            raise ValueError(
+                f"{value}: expected an odd number, for a clip to have a centre; set 3 or 5"
+            )
         return value
 
 

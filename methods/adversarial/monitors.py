@@ -16,23 +16,21 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from methods.adversarial.watches import WON_LOSS, WON_STEPS
 
 LARGEST_DOMAIN_NMI = 0.3
 LARGEST_SKIPPED_SHARE = 0.5
 LARGEST_CHURN = 0.5
 """Above any of these three, a clustered loss does little of what it should."""
 
-WON_LOSS = 0.02
-WON_STEPS = 1000
-"""A discriminator's loss below the first for so many steps in a row: it has won. The loss of one
-that guesses is ln 2 = 0.69; between 0.2 and 0.5 is usual."""
-
 CHANCE = 0.05
 """Furthest from 0.5 that both domains' accuracies are with a discriminator that guesses."""
 
-PATIENCE = 5
-"""Examinations after which a discriminator should once have told the domains apart."""
+PATIENCE = 0.5
+"""Share of the training after which a discriminator should once have told the domains apart. It is
+examined then, however far apart examinations are otherwise."""
 
 COLLAPSED_SHARE = 0.1
 """Features have collapsed where their norm or participation ratio fell to this share."""
@@ -57,7 +55,6 @@ class ClusterHealth:
         skipped_share: share of tokens that get no gradient: rejected, or in a cluster with too few
             tokens of a domain.
         churn: share of tokens that changed cluster at the last refresh; NaN if unknown.
-        accuracy: float ``(K,)``, of the discriminator per cluster, or None.
     """
 
     occupancy: Tensor
@@ -68,7 +65,6 @@ class ClusterHealth:
     nmi_class: float | None
     skipped_share: float
     churn: float
-    accuracy: Tensor | None
 
     def monitors(self) -> dict[str, float]:
         """All of it by name, with numbers of clusters at the end, for :class:`MonitorLog`."""
@@ -85,10 +81,8 @@ class ClusterHealth:
             ("occupancy_image", self.occupancy[0]),
             ("occupancy_video", self.occupancy[1]),
             ("balance", self.balance),
-            ("accuracy", self.accuracy),
         ):
-            if row is not None:
-                values |= {f"clusters_{name}_{k}": value for k, value in enumerate(row.tolist())}
+            values |= {f"clusters_{name}_{k}": value for k, value in enumerate(row.tolist())}
         return values
 
 
@@ -99,13 +93,14 @@ class DiscriminatorHealth:
     Attributes:
         accuracy_image: share of image tokens that it calls image.
         accuracy_video: share of video tokens that it calls video.
-        won_steps: of :class:`LossWatch`.
+        won_steps: of :class:`methods.adversarial.watches.LossWatch`.
         feature_norm: mean L2 norm of the features now.
-        first_feature_norm: the same before the adversarial loss set in.
+        first_feature_norm: the same before the adversarial loss set in; NaN until it has.
         participation: :func:`participation_ratio` of the features now.
-        first_participation: the same before the adversarial loss set in.
-        examined: how often it has been examined, this time included.
-        best_accuracy: its highest accuracy at any of these times, mean of both domains.
+        first_participation: the same before the adversarial loss set in; NaN until it has.
+        learned_for: share of the training since it first judged, and
+        best_accuracy: the highest average of its accuracy meanwhile, mean of both domains; see
+            :class:`methods.adversarial.watches.AccuracyWatch`.
     """
 
     accuracy_image: float
@@ -115,27 +110,36 @@ class DiscriminatorHealth:
     first_feature_norm: float
     participation: float
     first_participation: float
-    examined: int
+    learned_for: float
     best_accuracy: float
 
+    @property
+    def won(self) -> bool:
+        """Whether its loss has been next to nothing for long."""
+        return self.won_steps >= WON_STEPS
 
-class LossWatch(nn.Module):
-    """Counts for how many steps in a row a discriminator's loss has been next to nothing."""
+    @property
+    def guesses(self) -> bool:
+        """Whether it tells neither domain better than chance."""
+        accuracies = (self.accuracy_image, self.accuracy_video)
+        return all(abs(accuracy - 0.5) <= CHANCE for accuracy in accuracies)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: Tensor
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+    @property
+    def lost(self) -> list[str]:
+        """What the features have lost almost all of since the game began, as phrases."""
+        return [
+            f"{name} fell from {first:.3g} to {now:.3g}"
+            for name, now, first in (
+                ("norm", self.feature_norm, self.first_feature_norm),
+                ("participation ratio", self.participation, self.first_participation),
+            )
+            if now < COLLAPSED_SHARE * first
+        ]
 
-    def update(self, loss: float) -> int:
-        """See a step's loss; NaN, of a step without any, changes nothing.
-
-        Returns:
-            Steps in a row, this one included.
-        """
-        if not math.isnan(loss):
-            self.steps.copy_(self.steps + 1 if loss < WON_LOSS else torch.zeros_like(self.steps))
-        return int(self.steps)
+    @property
+    def collapsed(self) -> bool:
+        """Whether the game is over: the discriminator has won, or has nothing left to see."""
+        return self.won or (self.guesses and bool(self.lost))
 
 
 def cluster_health(
@@ -144,7 +148,6 @@ def cluster_health(
     fewest: float,
     image_labels: Tensor | None = None,
     churn: float = math.nan,
-    accuracy: Tensor | None = None,
 ) -> ClusterHealth:
     """Examine a batch's assignments.
 
@@ -154,7 +157,6 @@ def cluster_health(
         fewest: tokens of each domain that a cluster needs to count.
         image_labels: int64 ``(M,)``; negative ones and 255 are unknown.
         churn: of the last refresh.
-        accuracy: float ``(K,)``, of the discriminator.
     """
     assignments = [image_assignment.double(), video_assignment.double()]
     mass = torch.stack([assignment.sum(0) for assignment in assignments])
@@ -177,7 +179,6 @@ def cluster_health(
         nmi_class=nmi_class,
         skipped_share=1 - float(used) / max(tokens, 1),
         churn=churn,
-        accuracy=accuracy,
     )
 
 
@@ -219,11 +220,6 @@ def participation_ratio(features: Tensor) -> float:
     return float(gram.trace()) ** 2 / squares if squares > 0 else 0.0
 
 
-def feature_norm(features: Tensor) -> float:
-    """Mean L2 norm of features ``(M, C)``."""
-    return float(features.detach().float().norm(dim=1).mean())
-
-
 def alarms(
     clusters: ClusterHealth | None = None, discriminator: DiscriminatorHealth | None = None
 ) -> list[str]:
@@ -263,35 +259,26 @@ def _cluster_alarms(health: ClusterHealth) -> list[str]:
 
 
 def _discriminator_alarms(health: DiscriminatorHealth) -> list[str]:
-    if health.won_steps >= WON_STEPS:
-        return [
+    found = []
+    if health.won:
+        found.append(
             f"The discriminator has won: its loss was below {WON_LOSS} for {health.won_steps} "
             "steps in a row. Training has collapsed; lower the discriminator's learning rate, make "
             "it smaller, use dropout or label smoothing, or start later."
-        ]
-    accuracies = (health.accuracy_image, health.accuracy_video)
-    guesses = all(abs(accuracy - 0.5) <= CHANCE for accuracy in accuracies)
-    lost = [
-        f"{name} fell from {first:.3g} to {now:.3g}"
-        for name, now, first in (
-            ("norm", health.feature_norm, health.first_feature_norm),
-            ("participation ratio", health.participation, health.first_participation),
         )
-        if now < COLLAPSED_SHARE * first
-    ]
-    if guesses and lost:
-        return [
-            f"The discriminator guesses because features have collapsed: their {lost[0]}; "
-            "lower the weight of the adversarial loss."
-        ]
-    if health.examined >= PATIENCE and health.best_accuracy <= 0.5 + CHANCE:
-        return [
+    if health.guesses and health.lost:
+        found.append(
+            "The discriminator guesses because features have collapsed since the adversarial loss "
+            f"set in: their {health.lost[0]}; lower the weight of the adversarial loss."
+        )
+    if health.learned_for >= PATIENCE and health.best_accuracy <= 0.5 + CHANCE:
+        found.append(
             "The discriminator has never told the domains apart (accuracy "
-            f"{health.best_accuracy:.2f} at best, examined {health.examined} times), so the "
-            "adversarial loss does almost nothing; raise the discriminator's learning rate, use "
-            "less dropout, or train longer."
-        ]
-    return []
+            f"{health.best_accuracy:.2f} at best, in {health.learned_for:.0%} of the training), so "
+            "the adversarial loss does almost nothing; raise the discriminator's learning rate, "
+            "use less dropout, or train longer."
+        )
+    return found
 
 
 def _rows_to_one(assignment: Tensor) -> Tensor:

@@ -92,6 +92,9 @@ class DomainSettings(MethodSettings):
         used_videos: share of the videos that are looked at at all, the labelled ones among them. A
             larger share contains the smaller one's videos.
         use_image_labels: False leaves images unlabelled (the oracle on video labels alone).
+        image_masks: images' masks: those that people drew, or pseudo-masks, for a foreground head:
+            what a saliency detector finds (SHLS's, made without labels). No human mask of an image
+            is looked at then, not for the score of held-out images either.
         clip_frames: T, frames of a clip.
         clip_stride: smallest and largest number of frames between them.
         images_as: clips for 3D networks and pair discriminators: copies, a single frame, or a
@@ -106,6 +109,7 @@ class DomainSettings(MethodSettings):
     labelled_videos: float = Field(default=0.0, ge=0, le=1)
     used_videos: float = Field(default=1.0, gt=0, le=1)
     use_image_labels: bool = True
+    image_masks: Literal["human", "saliency"] = "human"
     clip_frames: int = Field(default=2, ge=1)
     clip_stride: tuple[int, int] = (1, 5)
     images_as: Literal["copies", "single", "camera_path"] = "camera_path"
@@ -116,7 +120,8 @@ class DomainSettings(MethodSettings):
         if self.labelled_videos > self.used_videos:
             raise ValueError(
                 f"labelled_videos ({self.labelled_videos}) is above used_videos "
-                f"({self.used_videos}); labelled videos are among those used"
+                f"({self.used_videos}); labelled videos are among those used: raise used_videos or "
+                "lower labelled_videos"
             )
         return self
 

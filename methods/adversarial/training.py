@@ -82,7 +82,7 @@ def training_task(
         clip_gradient=settings.clip_gradient,
         clip_parameters=encoder + heads,
         validate_every=settings.validate_every,
-        score="image_iou",
+        score=score_of(settings),
         # Picking a checkpoint by any score would have to look at labels of the target domain.
         keep="last",
         weights=weights,
@@ -94,6 +94,11 @@ def training_task(
         progress=model.progress,
         notes=model.notes,
     )
+
+
+def score_of(settings: AdaptationSettings) -> str:
+    """Name of the held-out images' score, which says what masks are compared with."""
+    return "image_iou" if settings.domains.image_masks == "human" else "pseudo_mask_iou"
 
 
 def exported(model: Adaptation, steps: Steps) -> dict[str, Tensor]:

@@ -12,7 +12,10 @@ Without one (``adv.unprompted.kind``):
 - ``foreground``: the head's foreground in every frame.
 - ``multi_object``: components of the first frame, propagated.
 
-``semantic`` gives the class of every pixel and scores it. ``frames`` is what all of them share.
+``frames`` is what all of them share.
+
+``semantic`` gives the class of every pixel and scores it. It is a library function: no setting
+chooses it and no command reaches it. ``docs/methods/adversarial.md`` shows how it is called.
 """
 
 from __future__ import annotations

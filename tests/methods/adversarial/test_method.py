@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
+from bench.config import CONFIGS
 from bench.conformance import CHECKS, Check, scene, segment
 from bench.errors import MethodError
 from bench.method import Context, LabelRegime
 from bench.metrics import region_j
 from bench.protocol import unsupervised
+from bench.registry import get_dataset
 from bench.training import save_weights
 from methods.adversarial.method import Adversarial, AdversarialSettings
 from methods.adversarial.networks import build_network
@@ -80,6 +83,24 @@ def test_inflated_networks_that_see_centres_only_segment_like_those_of_frames() 
     three = segment(built(network={"time": "inflate", "inflation": "center"}), video)
     differing = np.mean([np.mean(a != b) for a, b in zip(one, three, strict=True)])
     assert differing < 0.01
+
+
+def test_the_documentations_example_of_semantic_segmentation_runs(tmp_path: Path) -> None:
+    text = (CONFIGS.parent / "docs" / "methods" / "adversarial.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    weights = tmp_path / "weights.safetensors"
+    network = build_network(NetworkSettings(head="semantic", classes=3), 0)
+    save_weights(weights, network.state_dict(), {})
+    found, split = get_dataset("synthetic-clips")
+    dataset: Any = found(None, split, sequences=3, frames=2, height=64, width=64)
+    names: dict[str, Any] = {"weights": weights, "dataset": dataset}
+    exec(compile(example, "adversarial.md", "exec"), names)
+    scores = names["scores"]
+    assert set(scores.videos) == set(dataset.sequences())
+    assert set(scores.classes) == {"background", "cat"}
+    assert scores.classes["background"] > 0
+    shown = {video.name: video.objects[1].category == "cat" for video in dataset}
+    assert {name: share == 1 for name, share in scores.coverage.items()} == shown
 
 
 @pytest.mark.parametrize("head", ["foreground", "semantic", "both"])

@@ -20,14 +20,13 @@ from methods.adversarial import monitors
 from methods.adversarial.monitors import (
     ClusterHealth,
     DiscriminatorHealth,
-    LossWatch,
     MonitorLog,
     alarms,
     cluster_health,
-    feature_norm,
     normalised_mutual_information,
     participation_ratio,
 )
+from methods.adversarial.watches import AVERAGED_STEPS, AccuracyWatch, LossWatch
 
 COUNT = 5
 
@@ -61,7 +60,7 @@ def test_cluster_health_equals_naive_counting(seed: int) -> None:
     labels = torch.randint(0, 3, (60,), generator=torch.Generator().manual_seed(seed))
     labels[:5] = 255
     fewest = 13
-    health = cluster_health(image, video, fewest, labels, churn=0.25, accuracy=torch.ones(COUNT))
+    health = cluster_health(image, video, fewest, labels, churn=0.25)
 
     pairs = [(d, int(row.argmax())) for d, q in enumerate((image, video)) for row in q if row.any()]
     counts = np.zeros((2, COUNT))
@@ -85,9 +84,8 @@ def test_cluster_health_equals_naive_counting(seed: int) -> None:
 
     named = health.monitors()
     assert named["clusters_occupancy_video_3"] == pytest.approx(counts[1, 3] / counts[1].sum())
-    assert named["clusters_accuracy_4"] == 1
     assert named["clusters_nmi_class"] == health.nmi_class
-    assert len(named) == 6 + 4 * COUNT
+    assert len(named) == 6 + 3 * COUNT
 
 
 def test_soft_and_empty_assignments() -> None:
@@ -118,9 +116,8 @@ WELL = ClusterHealth(
     nmi_class=0.8,
     skipped_share=monitors.LARGEST_SKIPPED_SHARE,
     churn=monitors.LARGEST_CHURN,
-    accuracy=None,
 )
-OPPONENT = DiscriminatorHealth(0.7, 0.7, 999, 10.0, 10.0, 8.0, 8.0, 9, 0.7)
+OPPONENT = DiscriminatorHealth(0.7, 0.7, 999, 10.0, 10.0, 8.0, 8.0, 0.9, 0.7)
 LOST = dataclasses.replace(OPPONENT, accuracy_image=0.54, accuracy_video=0.46)
 
 
@@ -154,9 +151,12 @@ def test_cluster_alarms(change: dict[str, float], sentence: str) -> None:
         (LOST, None),
         (dataclasses.replace(LOST, feature_norm=1.0, participation=0.8), None),
         # It may guess in the end, but not all the time.
-        (dataclasses.replace(LOST, best_accuracy=0.54, examined=5), "never told the domains apart"),
-        (dataclasses.replace(LOST, best_accuracy=0.54, examined=4), None),
-        (dataclasses.replace(LOST, best_accuracy=0.56, examined=5), None),
+        (
+            dataclasses.replace(LOST, best_accuracy=0.54, learned_for=0.5),
+            "never told the domains apart",
+        ),
+        (dataclasses.replace(LOST, best_accuracy=0.54, learned_for=0.49), None),
+        (dataclasses.replace(LOST, best_accuracy=0.56, learned_for=0.5), None),
         # Features that shrink while it still sees the domains are no collapse of its game.
         (dataclasses.replace(OPPONENT, feature_norm=0.5), None),
         (dataclasses.replace(LOST, accuracy_video=0.6, feature_norm=0.5), None),
@@ -167,6 +167,32 @@ def test_discriminator_alarms(health: DiscriminatorHealth, sentence: str | None)
     found = alarms(discriminator=health)
     assert len(found) == (sentence is not None)
     assert sentence is None or sentence in found[0]
+
+
+def test_every_alarm_that_holds_is_given() -> None:
+    """None of a discriminator's three hides another."""
+    blind = dataclasses.replace(LOST, participation=0.7, best_accuracy=0.54)
+    found = alarms(discriminator=blind)
+    assert len(found) == 2
+    assert "collapsed since the adversarial loss set in" in found[0]
+    assert "never told the domains apart" in found[1]
+    assert len(alarms(discriminator=dataclasses.replace(blind, won_steps=1000))) == 3
+
+
+@pytest.mark.parametrize(
+    ("health", "collapsed"),
+    [
+        (OPPONENT, False),
+        (LOST, False),
+        (dataclasses.replace(OPPONENT, won_steps=1000), True),
+        (dataclasses.replace(LOST, participation=0.7), True),
+        (dataclasses.replace(OPPONENT, participation=0.7), False),
+        # Before the adversarial loss sets in there is nothing to compare with.
+        (dataclasses.replace(LOST, participation=0.7, first_participation=math.nan), False),
+    ],
+)
+def test_what_has_collapsed(health: DiscriminatorHealth, collapsed: bool) -> None:
+    assert health.collapsed == collapsed
 
 
 def test_domain_pure_clusters_raise_both_alarms_from_the_start() -> None:
@@ -184,6 +210,37 @@ def test_the_watch_counts_steps_in_a_row() -> None:
     resumed.load_state_dict(watch.state_dict())
     assert resumed.update(0.0) == 4
     assert resumed.update(0.02) == 0
+
+
+def test_the_average_accuracy_forgets_and_its_best_does_not() -> None:
+    watch = AccuracyWatch()
+    assert watch.learned_for == 0
+    naive, best = 0.5, 0.5
+    for number, accuracy in enumerate([math.nan, *[0.8] * 30, *[0.4] * 60]):
+        watch.update(accuracy, number / 100)
+        if not math.isnan(accuracy):
+            naive = 0.95 * naive + 0.05 * accuracy
+            best = max(best, naive)
+        learned = 0.0 if number < AVERAGED_STEPS else number / 100 - 0.01
+        assert watch.learned_for == pytest.approx(learned)
+    assert float(watch.average) == pytest.approx(naive, rel=1e-4)
+    assert float(watch.best) == pytest.approx(best, rel=1e-4)
+    assert naive < 0.45
+    assert best > 0.7
+    resumed = AccuracyWatch()
+    resumed.load_state_dict(watch.state_dict())
+    assert resumed.learned_for == watch.learned_for
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_noise_of_batches_tells_nothing_apart(seed: int) -> None:
+    """Of 400 guesses that scatter as those on 128 tokens of each domain do, some are above 0.55."""
+    accuracies = np.random.default_rng(seed).normal(0.5, 0.03, 400)
+    watch = AccuracyWatch()
+    for number, accuracy in enumerate(accuracies.tolist()):
+        watch.update(accuracy, number / 400)
+    assert accuracies.max() > 0.55
+    assert float(watch.best) < 0.53
 
 
 # --------------------------------------------------------------------------- features
@@ -204,7 +261,6 @@ def test_participation_ratio() -> None:
     line = torch.randn(50, 1, generator=generator) @ torch.randn(1, 8, generator=generator)
     assert participation_ratio(line) == pytest.approx(1, rel=1e-4)
     assert participation_ratio(torch.ones(9, 4)) == 0
-    assert feature_norm(torch.tensor([[3.0, 4.0], [0.0, 1.0]])) == 3
 
 
 # --------------------------------------------------------------------------- the log

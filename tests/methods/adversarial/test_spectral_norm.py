@@ -170,7 +170,7 @@ def test_permuting_clusters_permutes_the_outputs(kind: str) -> None:
     features = torch.randn(SHAPES["token"])
     before = discriminator(features)
     order = torch.tensor([2, 0, 1])
-    discriminator.permute_clusters(order)
+    discriminator._take_clusters(order)
     columns = torch.cat([order, order + CLUSTERS]) if kind == "joint2K" else order
     torch.testing.assert_close(discriminator(features), before[:, columns])
 

@@ -50,6 +50,7 @@ from methods.adversarial.settings import (
     DomainSettings,
     NetworkSettings,
 )
+from methods.adversarial.taps import AUXILIARY_TAPS
 from methods.adversarial.training import training_task
 from tests.methods.adversarial.shapes import FRAMES, ShapeImages, ShapeVideos
 
@@ -293,6 +294,11 @@ def test_truth_is_never_trained_on(tmp_path: Path) -> None:
     [
         ({}, {"domains": DomainSettings(use_image_labels=False)}, "labelled_videos"),
         ({"head": "semantic", "classes": 3}, {}, "categories"),
+        (
+            {"head": "both", "classes": 3},
+            {"domains": {"image_masks": "saliency", "categories": ("a", "b")}},
+            "image_masks",
+        ),
         ({}, {"alignments": BOTH, "images": 1, "domains": {"pairing": "shuffled"}}, "images"),
         (
             {},
@@ -392,6 +398,7 @@ def test_recipes_are_what_their_names_say() -> None:
         "pseudo_labels_temporal": {"pseudo_label_weight", "pseudo_label_frame"},
         "global_enc4": {"alignments"},
         "clustered_embed": {"alignments"},
+        "source_pseudo_masks": {"domains"},
         "clustered_global": {"alignments"},
         "oracle_video": {"domains"},
         "oracle_both": {"domains"},
@@ -406,12 +413,16 @@ def test_recipes_are_what_their_names_say() -> None:
             same = settings.model_copy(update={"domains": full.domains})
             assert same == full, name
     assert found["few_10"].domains.labelled_videos == 0.1
+    pseudo = full.domains.model_copy(update={"image_masks": "saliency"})
+    assert found["pseudo_masks"] == full.model_copy(update={"domains": pseudo})
+    assert found["source_pseudo_masks"].domains == pseudo
     assert needed(found["oracle_video"]) == (0, plain.clips)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipes_train(tmp_path: Path, path: Path) -> None:
+def test_recipes_train(tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One step of each, at a small size."""
+    monkeypatch.chdir(tmp_path)  # where detected saliency is kept
     settings = recipe(path).model_copy(update=SMALL)
     augmentation = recipe(path).augmentation.model_copy(update={"crop": 32})
     settings = settings.model_copy(update={"augmentation": augmentation})
@@ -451,6 +462,24 @@ def test_ablations_are_valid(path: Path) -> None:
         assert isinstance(settings, AdaptationSettings)
         chosen, _ = method_settings("adv", method, "tiny", nest(point.settings))
         check(chosen.network, settings, distributed=False)
+
+
+def test_every_tap_is_ablated_and_exists() -> None:
+    """All taps that a network has, and none that it has not."""
+    points = combinations(load_ablation(CONFIGS / "ablations" / "adv" / "location.yaml"))
+    method: Any = get_method("adv")
+    ablated = set()
+    channels: dict[str, Any] = {}
+    for point in points:
+        chosen, _ = method_settings("adv", method, "tiny", nest(point.settings))
+        time = chosen.network.time
+        if time not in channels:
+            channels[time] = build_network(chosen.network, 0).channels
+        taps = {one["tap"] for one in point.training["alignments"]}
+        assert taps - set(AUXILIARY_TAPS) <= set(channels[time]), point.name
+        ablated |= taps
+    assert set(channels) == {"none", "attention"}
+    assert ablated - set(AUXILIARY_TAPS) == set(channels["attention"])
 
 
 # ---------------------------------------------------------------------------------- null control

@@ -1,0 +1,85 @@
+"""What is followed over the steps of a training: a discriminator's loss, and its accuracy."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+WON_LOSS = 0.02
+WON_STEPS = 1000
+"""A discriminator's loss below the first for so many steps in a row: it has won. The loss of one
+that guesses is ln 2 = 0.69; between 0.2 and 0.5 is usual."""
+
+ACCURACY_DECAY = 0.95
+"""Of the moving average of accuracies per step. Those of single batches scatter by some hundredths,
+so that the best of many would look like one that tells the domains apart."""
+
+AVERAGED_STEPS = 20
+"""Steps that this average needs, about what it looks back on."""
+
+
+class LossWatch(nn.Module):
+    """Counts for how many steps in a row a discriminator's loss has been next to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def update(self, loss: float) -> int:
+        """See a step's loss; NaN, of a step without any, changes nothing.
+
+        Returns:
+            Steps in a row, this one included.
+        """
+        if not math.isnan(loss):
+            self.steps.copy_(self.steps + 1 if loss < WON_LOSS else torch.zeros_like(self.steps))
+        return int(self.steps)
+
+
+class AccuracyWatch(nn.Module):
+    """Follows how well a discriminator tells the domains apart.
+
+    Attributes:
+        steps: in which it judged anything.
+        began: share of the training that was over at the first of these; NaN before.
+        spent: the same at the last of these.
+        average: moving average of its accuracy, 0.5 at first.
+        best: highest value of this average.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: Tensor
+        self.began: Tensor
+        self.spent: Tensor
+        self.average: Tensor
+        self.best: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("began", torch.tensor(math.nan))
+        self.register_buffer("spent", torch.tensor(math.nan))
+        self.register_buffer("average", torch.tensor(0.5))
+        self.register_buffer("best", torch.tensor(0.5))
+
+    def update(self, accuracy: float, spent: float) -> None:
+        """See a step's accuracy, mean of both domains; NaN, of a step without any, changes nothing.
+
+        Args:
+            accuracy: in [0, 1].
+            spent: share of the training that is over.
+        """
+        if math.isnan(accuracy):
+            return
+        if self.steps == 0:
+            self.began.fill_(spent)
+        self.spent.fill_(spent)
+        self.steps += 1
+        self.average.mul_(ACCURACY_DECAY).add_((1 - ACCURACY_DECAY) * accuracy)
+        self.best.clamp_(min=self.average)
+
+    @property
+    def learned_for(self) -> float:
+        """Share of the training since the first judgement; 0 until the average means something."""
+        return float(self.spent - self.began) if self.steps >= AVERAGED_STEPS else 0.0
