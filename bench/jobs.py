@@ -19,6 +19,7 @@ from bench.plan import DataChoice, Job
 from bench.protocol import PROTOCOLS
 from bench.registry import get_method
 from bench.store import job_workspace, write_json
+from bench.weights import header_of_file
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,19 @@ def build_method(job: Job) -> Method:
     """The job's method, built or taken from the previous job."""
     settings = json.dumps(job.settings, sort_keys=True)
     return _method(job.method, settings, job.device, job.seed, job.weights)
+
+
+def weights_record(weights: Path | None) -> dict[str, Any] | None:
+    """What a job's weights say of themselves; None where it loads no file.
+
+    Returns:
+        ``trained_here``: whether this suite trained them, which their header tells; ``notes``: what
+        their training noted, as :class:`bench.training.TrainingTask` describes it.
+    """
+    if weights is None:
+        return None
+    header = header_of_file(weights)
+    return {"trained_here": bool(header), "notes": header.get("notes", {})}
 
 
 def run_job(task: Task) -> Mapping[str, Any]:
@@ -120,6 +134,7 @@ def run_job(task: Task) -> Mapping[str, Any]:
                 "annotated_masks": regime.annotated_masks,
                 "annotation_hours": regime.annotation_hours,
             },
+            "weights": weights_record(job.weights),
         }
         write_json(folder / "cost.json", cost)
     return cost

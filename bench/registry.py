@@ -189,3 +189,8 @@ def get_engine(name: str) -> type[Engine]:
 def load_reports() -> Any:
     """The package that turns runs into tables and pages; the harness knows it by name only."""
     return importlib.import_module("reports")
+
+
+def load_gap_page() -> Any:
+    """The module that draws what ``python -m bench gap`` measured, known by name only as well."""
+    return importlib.import_module("reports.gap")

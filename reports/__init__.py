@@ -29,6 +29,7 @@ class ReportFiles:
         folder: where it lies.
         page: the HTML page.
         table: ``table.csv``.
+        parquet: ``table.parquet``, the same rows.
         per_sequence: ``per_sequence.csv``.
         per_object: ``per_object.csv``.
         markdown: ``table.md``.
@@ -43,6 +44,7 @@ class ReportFiles:
     folder: Path
     page: Path
     table: Path
+    parquet: Path
     per_sequence: Path
     per_object: Path
     markdown: Path
@@ -59,17 +61,20 @@ def build(
     out: Path,
     baseline: str | None = None,
     gap: tuple[str, str] | None = None,
+    title: str | None = None,
 ) -> ReportFiles:
     """Write the report of one or several runs; each file appears whole or not at all.
 
     Args:
         runs: finished or partly finished runs. Where two hold the same job, the newest finished
             one counts, and a note says so.
-        out: folder, made where it is missing; files of an earlier report are replaced.
+        out: folder, made where it is missing. Files of an earlier report are replaced, and what
+            only that one had is removed; other files stay.
         baseline: method that differences are taken from, by name or label; otherwise the one with
             the best mean, on each dataset.
         gap: methods trained on labelled images alone and with the target's labels, by name or
             label, between which the other methods are placed.
+        title: of the page; by default it names the datasets.
 
     Raises:
         ConfigError: the baseline or an end of the gap is no method of these runs.
@@ -80,7 +85,7 @@ def build(
     from reports.combine import collect
     from reports.comparisons import baseline_label, differences_csv
     from reports.figures import draw_all
-    from reports.files import write_bytes, write_text
+    from reports.files import listed_files, write_bytes, write_text
     from reports.page import render
 
     results = collect(runs)
@@ -95,15 +100,13 @@ def build(
         figures.append(write_text(out / "figures" / f"{drawing.name}.svg", drawing.svg))
         figures.append(write_bytes(out / "figures" / f"{drawing.name}.png", drawing.png))
         figures.append(write_bytes(out / "figures" / f"{drawing.name}.pdf", drawing.pdf))
-    page, files = render(results, drawings, baseline, gaps)
+    page, files = render(results, drawings, baseline, gaps, title)
     assets = [write_text(out / path, text) for path, text in files.items()]
-    gap_files = [*(out / "figures").glob("gap-closed-*"), out / "gap_closed.csv"]
-    for old in [*(out / "assets").glob("clip-*.js"), *gap_files]:
-        if old not in (*assets, *figures):
-            old.unlink(missing_ok=True)
-    return ReportFiles(
+    earlier = listed_files(out)
+    written = ReportFiles(
         folder=out,
         table=write_text(out / "table.csv", tables.table_csv(results)),
+        parquet=write_bytes(out / "table.parquet", tables.table_parquet(results)),
         per_sequence=write_text(out / "per_sequence.csv", tables.per_sequence_csv(results)),
         per_object=write_text(out / "per_object.csv", tables.per_object_csv(results)),
         markdown=write_text(out / "table.md", tables.table_markdown(results)),
@@ -116,10 +119,13 @@ def build(
         assets=tuple(sorted(assets)),
         notes=results.notes,
     )
+    for path in earlier - listed_files(out):
+        path.unlink(missing_ok=True)
+    return written
 
 
 def print_table(runs: Sequence[Run], console: Console) -> None:
     """Print the terminal table: labels, J&F, J, F, time and memory of every method and dataset."""
-    from reports import tables
+    from reports import terminal
 
-    tables.print_table(runs, console)
+    terminal.print_table(runs, console)

@@ -17,9 +17,9 @@ import pandas as pd
 
 from reports.comparisons import MAIN, baseline_label
 from reports.drawing import INK, SOFT, Drawing, draw_figure, slug, styles
+from reports.lines import MISSING
 from reports.page_tables import Cell, Head, Row, Table, sortable
 from reports.results import DATASET, DatasetInfo, Results
-from reports.tables import MISSING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +12,10 @@ import pandas as pd
 
 from bench.method import LabelRegime
 from reports.results import (
-    AUTHORS_WEIGHTS,
     CELL,
     DATASET,
     DONE,
     ENTRY,
-    MEASURED,
     ROW,
     TASK,
     DatasetInfo,
@@ -27,6 +24,7 @@ from reports.results import (
     object_table,
     seed_table,
 )
+from reports.weights import alarms, loaded_weights, origin
 
 if TYPE_CHECKING:
     from bench.store import Run
@@ -162,6 +160,7 @@ def _method_infos(
             records[key] = record
     keys = sorted(set(zip(jobs["method"], jobs["variant"], strict=True)))
     titles = [records.get(key, {}).get("title") or key[0] for key in keys]
+    loaded = loaded_weights(runs)
     infos = []
     for (method, variant), title in zip(keys, titles, strict=True):
         record = records.get((method, variant), {})
@@ -171,36 +170,23 @@ def _method_infos(
             label = variant  # a row of a suite or an ablation, whose name says what it is
         elif variant and variant not in title:
             label = f"{label} [{variant}]"
+        regime = _regime(record.get("regime"))
+        weights = loaded.get((method, variant), {})
         infos.append(
             MethodInfo(
                 method,
                 variant,
                 label,
                 record.get("description") or "",
-                _regime(record.get("regime")),
+                regime,
                 _protocol(record.get("protocol") or {}),
                 record.get("paper") or "",
-                _origin(runs, method, variant),
+                origin(weights, regime),
+                alarms(weights),
             )
         )
     infos.sort(key=lambda info: (info.label.lower(), info.method, info.variant))
     return {(info.method, info.variant): info for info in infos}, notes
-
-
-def _origin(runs: Sequence[Run], method: str, variant: str) -> str:
-    """Whose weights the newest run of a method loaded.
-
-    Weights that are trained here are always safetensors files; authors release torch files.
-    """
-    from bench.store import read_json
-
-    for run in reversed(runs):
-        for job in read_json(run.path / "plan.json")["jobs"]:
-            if (job["method"], job["variant"]) == (method, variant):
-                weights = job.get("weights")
-                theirs = bool(weights) and Path(weights).suffix != ".safetensors"
-                return AUTHORS_WEIGHTS if theirs else MEASURED
-    return MEASURED
 
 
 def _regime(record: Mapping[str, Any] | None) -> LabelRegime | None:

@@ -106,7 +106,8 @@ def ranks(results: Results, comparison: Comparison) -> Drawing:
         axes.set_ylim(len(names) - 0.5, -1.6)
         right = len(names) + step * (2.5 + len(ranking.groups))
         axes.set_xlim(0.95, max(right, 1 + ranking.critical_difference))
-        axes.set_xticks(range(1, len(names) + 1))
+        # Numbers of two digits would touch.
+        axes.set_xticks(range(1, len(names) + 1, 1 if len(names) < 10 else 2))
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("mean rank over sequences (1 is best)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,20 +22,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+HUES, SHADES = 8, 2
+
 COLOURS = (
-    "#0072B2",  # blue
-    "#D55E00",  # vermillion
-    "#009E73",  # green
-    "#CC79A7",  # pink
-    "#B07D00",  # ochre, a darker take on the orange of Okabe and Ito
-    "#3D9BD1",  # sky blue, darkened for contrast on white
-    "#7A5BB5",  # violet
-    "#7F7F7F",  # grey
+    "#006BBB",  # blue
+    "#AD4431",  # brick
+    "#3D7348",  # green
+    "#916083",  # plum
+    "#D36E00",  # orange
+    "#00799B",  # petrol
+    "#AF76D0",  # violet
+    "#919191",  # grey
+    "#A2BBFF",  # light blue
+    "#D99281",  # light brick
+    "#7CC077",  # light green
+    "#F29FCF",  # light plum
+    "#7A5200",  # dark orange
+    "#00C9F6",  # light petrol
+    "#6C3FBD",  # dark violet
+    "#575757",  # dark grey
 )
-"""After Okabe and Ito's set for all kinds of colour vision; each reads on white and on black."""
+"""Eight hues, then the same hues lighter or darker.
+
+The first eight have a contrast of 3 or more to white and to the dark page, and stay apart for
+people who see no green; all 16 stay apart for normal vision. tests/reports/test_colours.py has the
+distances.
+"""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-"""Seven markers against eight colours: the pair repeats only after 56 methods."""
+"""Seven markers against 16 colours: the pair repeats only after 112 methods."""
 
 DASHES = ("", (4, 1.5), (1, 1), (5, 1, 1, 1), (7, 2), (2, 2))
 
@@ -116,23 +132,47 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Style:
-    """How one method looks in every figure."""
+    """How one method looks in every figure.
+
+    Attributes:
+        colour: as ``"#RRGGBB"``.
+        marker: matplotlib's name.
+        dash: on and off lengths of its line; empty for a solid one.
+        slot: place of the colour in :data:`COLOURS`.
+        turn: how often all colours had been used before.
+    """
 
     colour: str
     marker: str
     dash: Any
+    slot: int
+    turn: int
 
 
 def styles(results: Results) -> dict[str, Style]:
-    """A look per method label, by its place among the sorted labels."""
-    return {
-        info.label: Style(
-            COLOURS[index % len(COLOURS)],
-            MARKERS[index % len(MARKERS)],
-            DASHES[index % len(DASHES)],
+    """A look per method label: the same in every figure, and in other reports where possible.
+
+    A label prefers one of the eight hues, chosen by a checksum of its letters, so a method keeps
+    its colour from report to report. Where an earlier label of the report has that hue, the next
+    free one is taken; where all hues are taken, their other shades; after 16 methods colours
+    repeat, with other markers and dashes. So no two of 16 methods share a colour, and no two of 112
+    a colour and a marker.
+    """
+    looks: dict[str, Style] = {}
+    for place, info in enumerate(results.methods.values()):
+        turn, shade = divmod(place // HUES, SHADES)
+        taken = {look.slot for look in looks.values() if look.turn == turn}
+        first = zlib.crc32(info.label.encode("utf-8")) % HUES
+        wanted = (HUES * shade + (first + step) % HUES for step in range(HUES))
+        slot = next(slot for slot in wanted if slot not in taken)
+        looks[info.label] = Style(
+            COLOURS[slot],
+            MARKERS[(slot + turn) % len(MARKERS)],
+            DASHES[(slot + turn) % len(DASHES)],
+            slot,
+            turn,
         )
-        for index, info in enumerate(results.methods.values())
-    }
+    return looks
 
 
 def score_limits(axes: Axes, values: pd.Series) -> None:
@@ -170,20 +210,9 @@ def draw_figure(
     height: float,
     legend: Sequence[str] = (),
 ) -> Drawing:
-    """Draw into a fresh figure and save it in all formats; the same data give the same bytes."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    """Draw a figure of one pair of axes on a dataset, as :func:`sheet` does."""
 
-    name = f"{kind}-{slug(dataset)}"
-    # The salt makes ids repeatable and, differing per figure, unique on a page of several.
-    settings: Any = {**RC, "svg.hashsalt": name}
-    with matplotlib.rc_context(settings):
-        figure = Figure(
-            figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-        )
-        FigureCanvasAgg(figure)
+    def draw_sheet(figure: Figure) -> None:
         axes = figure.add_subplot()
         draw(axes)
         # A figure that travels alone must still say what it was measured on.
@@ -196,27 +225,41 @@ def draw_figure(
                 handlelength=2.2,
                 columnspacing=1.4,
             )
+
+    return sheet(f"{kind}-{slug(dataset)}", title, text, height, draw_sheet)
+
+
+def sheet(
+    name: str, title: str, text: str, height: float, draw: Callable[[Figure], None]
+) -> Drawing:
+    """Draw a figure of any number of axes; the same data give the same bytes."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    # The salt makes ids repeatable and, differing per figure, unique on a page of several.
+    settings: Any = {**RC, "svg.hashsalt": name}
+    with matplotlib.rc_context(settings):
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+        figure = Figure(figsize=(WIDTH, height), layout=layout)
+        FigureCanvasAgg(figure)
+        draw(figure)
         # Laid out once: it takes longer than drawing, and all formats shall look alike.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        return Drawing(name, title, text, _svg(figure), _png(figure), _pdf(figure))
+        return Drawing(
+            name,
+            title,
+            text,
+            _saved(figure, "svg", "Date", "Creator", "Format", "Type").decode("utf-8"),
+            _saved(figure, "png", "Software"),
+            _saved(figure, "pdf", "CreationDate", "Creator", "Producer"),
+        )
 
 
-def _svg(figure: Figure) -> str:
+def _saved(figure: Figure, form: str, *left_out: str) -> bytes:
+    """A figure as a file without the metadata that would differ from run to run."""
     buffer = io.BytesIO()
-    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    figure.savefig(buffer, format="svg", facecolor=PAPER, metadata=nothing)
-    return buffer.getvalue().decode("utf-8")
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=PAPER, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _pdf(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    nothing = {"CreationDate": None, "Creator": None, "Producer": None}
-    figure.savefig(buffer, format="pdf", facecolor=PAPER, metadata=nothing)
+    figure.savefig(buffer, format=form, facecolor=PAPER, metadata=dict.fromkeys(left_out))
     return buffer.getvalue()

@@ -20,8 +20,8 @@ from reports.drawing import (
     score_limits,
     styles,
 )
+from reports.lines import Line, lines_of
 from reports.results import DatasetInfo, MethodInfo, Results
-from reports.tables import Line, lines_of
 from reports.tradeoffs import against_fps, against_hours, against_images
 
 if TYPE_CHECKING:

@@ -3,7 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+LISTED = re.compile(
+    r'(?:href|data-source)="'
+    r'(figures/[\w.-]+\.(?:svg|png|pdf)|assets/clip-[\w.-]+\.js|gap_closed\.csv)"'
+)
+"""How a report's page refers to the files that not every report has."""
+
+MARK = "window.vosReport"
+"""What every page of a report holds."""
+
+
+def listed_files(folder: Path) -> set[Path]:
+    """Files that the report in a folder names as its own; none where there is no report.
+
+    What to remove is read from the page, so that nothing is removed that no report wrote.
+    """
+    page = folder / "index.html"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    return {folder / name for name in LISTED.findall(text)} if MARK in text else set()
 
 
 def write_bytes(path: Path, data: bytes) -> Path:

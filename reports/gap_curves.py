@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bench.gap.curves import summarise
-from reports.drawing import COLOURS, INK, MARKERS, SOFT, Drawing
+from reports.drawing import COLOURS, INK, MARKERS, SOFT, Drawing, sheet
 from reports.gap_drawing import (
     DOMAIN_COLOURS,
     DOMAIN_DASHES,
@@ -16,7 +16,6 @@ from reports.gap_drawing import (
     number,
     over_seeds,
     percent,
-    sheet,
 )
 from reports.gap_figures import factor_title
 from reports.gap_results import GapResults, Network

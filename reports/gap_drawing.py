@@ -1,14 +1,12 @@
-"""What the figures of a gap share: sheets, colours of domains, error bars."""
+"""What the figures of a gap share: colours of domains, error bars, legends."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports.drawing import COLOURS, PAPER, RC, WIDTH, Drawing
+from reports.drawing import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,37 +15,6 @@ if TYPE_CHECKING:
 IMAGE_COLOUR, VIDEO_COLOUR = COLOURS[0], COLOURS[1]
 DOMAIN_COLOURS = {"images": IMAGE_COLOUR, "videos": VIDEO_COLOUR}
 DOMAIN_DASHES = {"images": "-", "videos": (0, (4, 1.5))}
-
-
-def sheet(
-    name: str, title: str, text: str, height: float, draw: Callable[[Figure], None]
-) -> Drawing:
-    """Draw a figure of any number of axes; the same data give the same bytes."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    with matplotlib.rc_context({**RC, "svg.hashsalt": name}):
-        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-        figure = Figure(figsize=(WIDTH, height), layout=layout)
-        FigureCanvasAgg(figure)
-        draw(figure)
-        return Drawing(
-            name,
-            title,
-            text,
-            _saved(figure, "svg", "Date", "Creator", "Format", "Type").decode("utf-8"),
-            _saved(figure, "png", "Software"),
-            _saved(figure, "pdf", "CreationDate", "Creator", "Producer"),
-        )
-
-
-def _saved(figure: Figure, form: str, *left_out: str) -> bytes:
-    """A figure as a file without the metadata that would differ from run to run."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, facecolor=PAPER, metadata=dict.fromkeys(left_out))
-    return buffer.getvalue()
 
 
 def whiskers(axes: Axes, x: float, row: pd.Series, colour: str, scale: float = 1.0) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bench.gap.factors import FACTORS
-from reports.drawing import COLOURS, INK, MARKERS, PAPER, RULE, SOFT, Drawing
+from reports.drawing import COLOURS, INK, MARKERS, PAPER, RULE, SOFT, Drawing, sheet
 from reports.gap_drawing import (
     DOMAIN_COLOURS,
     IMAGE_COLOUR,
@@ -16,7 +16,6 @@ from reports.gap_drawing import (
     number,
     over_seeds,
     percent,
-    sheet,
     whiskers,
 )
 from reports.gap_results import GapResults, Network

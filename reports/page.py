@@ -14,19 +14,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from reports.closed import Gap, gap_table
 from reports.drawing import Drawing, slug, styles
 from reports.galleries import Gallery, galleries
+from reports.heat import Heat, heat
+from reports.lines import MISSING, hours
 from reports.page_tables import (
-    Heat,
     Table,
     cost_table,
     difference_table,
-    heat,
     plural,
     result_table,
 )
 from reports.published import Published, published
 from reports.regimes import LabelCost, RegimeGroup, label_costs, label_counts, regime_groups
-from reports.results import DONE, ENTRY, PROTOCOL, DatasetInfo, MethodInfo, Results
-from reports.tables import MISSING, hours
+from reports.results import DONE, ENTRY, PROTOCOL, PUBLISHED, DatasetInfo, MethodInfo, Results
 
 ANNOTATION = "Annotation (est.)"
 """The one fact of a card that readers can change, through the costs of labels."""
@@ -42,6 +41,7 @@ class PublishedTable:
     title: str
     rows: Sequence[Published]
     sources: Sequence[str]
+    origin: str = PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Card:
     facts: Sequence[tuple[str, str]]
     note: str
     label_counts: str
+    alarms: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def render(
     figures: Sequence[Drawing],
     baseline: str | None = None,
     gaps: Sequence[Gap] = (),
+    title: str | None = None,
 ) -> tuple[str, dict[str, str]]:
     """The page as HTML text; nothing in it refers to another host.
 
@@ -141,7 +143,7 @@ def render(
     style = "\n".join(_template(f"{name}.css") for name in ("report", "player"))
     script = "\n".join(_template(f"{name}.js") for name in SCRIPTS)
     template = environment.get_template("report.html.jinja")
-    page, files = make_page(results, figures, baseline, gaps)
+    page, files = make_page(results, figures, baseline, gaps, title)
     return template.render(page=page, style=style, script=script), files
 
 
@@ -154,6 +156,7 @@ def make_page(
     figures: Sequence[Drawing],
     baseline: str | None = None,
     gaps: Sequence[Gap] = (),
+    title: str | None = None,
 ) -> tuple[Page, dict[str, str]]:
     """Collect what the page prints, and the files beside it."""
     names = _setting_names(results.methods.values())
@@ -163,7 +166,7 @@ def make_page(
     shown, files = galleries(results)
     differences = [difference_table(results, dataset, baseline) for dataset in scored]
     page = Page(
-        title=_title(results),
+        title=title or _title(results),
         lede=_lede(results),
         notes=results.notes,
         tables=[result_table(results, dataset) for dataset in datasets],
@@ -259,7 +262,7 @@ def _cards(results: Results) -> list[Card]:
         colour = colours[info.label].colour
         note = regime.note if regime else ""
         counts = json.dumps(label_counts(regime)) if regime else ""
-        cards.append(Card(info.label, colour, info.description, facts, note, counts))
+        cards.append(Card(info.label, colour, info.description, facts, note, counts, info.alarms))
     return cards
 
 

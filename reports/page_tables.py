@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-
-import pandas as pd
+from dataclasses import dataclass
 
 from reports.comparisons import TESTED, against, interval, probability, signed
 from reports.drawing import slug, styles
-from reports.regimes import label_counts
-from reports.results import DONE, DatasetInfo, Results, sequence_table
-from reports.tables import (
+from reports.lines import (
     MISSING,
     Line,
+    alarms,
     bold_caption,
     has_seen,
     hours,
     lines_of,
     megabytes,
+    one_origin,
     remarks,
     seconds,
+    several_origins,
 )
+from reports.regimes import label_counts
+from reports.results import DatasetInfo, Results
 
 
 @dataclass(frozen=True)
@@ -54,51 +55,24 @@ class Cell:
 class Row:
     """A row of a table, and the label regime it is filtered by."""
 
-    cells: Sequence[Cell]
+    cells: list[Cell]
     regime: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table about one dataset."""
+    """A table about one dataset, with what stands below it."""
 
     anchor: str
     title: str
     caption: str
     heads: Sequence[Head]
     rows: Sequence[Row]
-    remarks: Sequence[str] = field(default=())
+    remarks: Sequence[str] = ()
+    alarms: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class HeatCell:
-    """A sequence's score; ``value`` is None where there is none, for ``reason``."""
-
-    text: str
-    value: float | None = None
-    depth: str = "0"
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class HeatRow:
-    """A sequence's scores by method."""
-
-    name: str
-    cells: Sequence[HeatCell]
-
-
-@dataclass(frozen=True)
-class Heat:
-    """Scores of every sequence and method on one dataset."""
-
-    anchor: str
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[HeatRow]
-    foot: Sequence[str]
-    foot_sequences: Sequence[str]
-    over_seeds: str
+SOURCE_HINT = "who trained the weights, and who measured"
 
 
 def result_table(results: Results, dataset: DatasetInfo) -> Table:
@@ -112,14 +86,14 @@ def result_table(results: Results, dataset: DatasetInfo) -> Table:
     heads = [Head("Method", number=False), *_score_heads(main)]
     heads.append(Head("Annotation", hint="estimated hours of human annotation"))
     heads.append(Head("Trained on", number=False))
-    heads.append(Head("Source", number=False, hint="who trained the weights, and who measured"))
+    heads.append(Head("Source", number=False, hint=SOURCE_HINT))
     heads += _score_heads(rest)
     heads += [Head("s / frame", hint="seconds per frame"), Head("peak MB"), Head("params")]
     colours = styles(results)
     rows = [_result_row(line, main, rest, colours[line.info.label].colour) for line in lines]
-    return Table(
-        slug(dataset), dataset.label, _caption(results, dataset, lines), heads, rows, remarks(lines)
-    )
+    caption = _caption(results, dataset, lines)
+    below = remarks(lines)
+    return Table(slug(dataset), dataset.label, caption, heads, rows, below, alarms(lines))
 
 
 def _caption(results: Results, dataset: DatasetInfo, lines: Sequence[Line]) -> str:
@@ -170,7 +144,7 @@ def _result_row(line: Line, main: Sequence[str], rest: Sequence[str], colour: st
         cells += [_score_cell(line, name, place == 0) for place, name in enumerate(main)]
     cells.append(_hours_cell(line))
     cells.append(Cell(line.info.summary, classes="text"))
-    cells.append(Cell(line.info.origin, classes="text origin"))
+    cells.append(Cell(line.origin, classes="text origin"))
     cells += [_score_cell(line, name) for name in rest]
     for name, form in (("seconds_per_frame", seconds), ("peak_memory_mb", megabytes)):
         cells.append(_number(line.numbers[name].mean, form))
@@ -199,11 +173,15 @@ def cost_table(results: Results, dataset: DatasetInfo) -> Table:
     colours = styles(results)
     lines = lines_of(results, dataset)
     rows = [_cost_row(line, colours[line.info.label].colour) for line in lines]
+    if several_origins(lines):
+        heads.append(Head("Source", number=False, hint=SOURCE_HINT))
+        for row, line in zip(rows, lines, strict=True):
+            row.cells.append(Cell(line.origin, classes="text origin"))
     caption = (
         "Images, video and labels are those of training; pretraining is listed, not counted. "
         "Training time is known for weights that were trained here."
     )
-    return Table(slug(dataset), dataset.label, caption, heads, rows)
+    return Table(slug(dataset), dataset.label, caption, heads, rows, one_origin(lines))
 
 
 def _cost_row(line: Line, colour: str) -> Row:
@@ -301,47 +279,3 @@ def duration(value: float) -> str:
     if value < 90:
         return f"{value:.0f} s"
     return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
-
-
-def heat(results: Results, dataset: DatasetInfo) -> Heat:
-    """Scores of every sequence and method, coloured by height."""
-    table = dataset.rows(sequence_table(results))
-    rows = []
-    columns = []
-    for key, info in results.methods.items():
-        mine = table[(table["method"] == key[0]) & (table["variant"] == key[1])]
-        if len(mine):
-            columns.append((info, mine))
-    for name in dataset.sequences:
-        cells = []
-        for _, mine in columns:
-            # A method skipped as a whole is one row without a sequence.
-            found = mine[mine["sequence"].isin([name, ""])]
-            cells.append(_heat_cell(found))
-        rows.append(HeatRow(name, cells))
-    lines = {line.info.label: line for line in lines_of(results, dataset)}
-    seeds = dataset.rows(results.jobs)["seed"].nunique()
-    means = [mine.groupby("sequence")["J&F"].mean().mean() for _, mine in columns]
-    return Heat(
-        slug(dataset),
-        dataset.label,
-        [info.label for info, _ in columns],
-        rows,
-        [lines[info.label].score() for info, _ in columns],
-        [MISSING if math.isnan(mean) else f"{mean:.1f}" for mean in means],
-        " and over seeds" if seeds > 1 else "",
-    )
-
-
-def _heat_cell(jobs: pd.DataFrame) -> HeatCell:
-    mean = jobs["J&F"].mean() if len(jobs) else math.nan
-    missing = jobs[jobs["status"] != DONE]
-    if not math.isnan(mean):
-        # An asterisk says that a seed is missing from the mean.
-        text = f"{mean:.1f}" + ("*" if len(missing) else "")
-        return HeatCell(text, mean, f"{max(mean, 0) / 100:.2f}")
-    if len(missing):
-        return HeatCell(str(missing["status"].iloc[0]), reason=str(missing["reason"].iloc[0]))
-    if len(jobs):
-        return HeatCell("no score", reason="finished, but nothing in it could be scored")
-    return HeatCell("not run", reason="not planned in any of the runs")

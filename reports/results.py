@@ -77,6 +77,7 @@ class MethodInfo:
         protocol: the inference settings, by name, without those it does not have.
         paper: citation, empty for baselines.
         origin: whether its weights are the authors'.
+        alarms: what the training of its weights raised alarm about, in sentences.
     """
 
     method: str
@@ -87,6 +88,7 @@ class MethodInfo:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     paper: str = ""
     origin: str = MEASURED
+    alarms: tuple[str, ...] = ()
 
     @property
     def regime_kind(self) -> str:

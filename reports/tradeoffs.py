@@ -21,11 +21,14 @@ from reports.drawing import (
     styles,
 )
 from reports.labels import place_labels
-from reports.results import DatasetInfo, Results
-from reports.tables import Line, remarks
+from reports.lines import Line, remarks
+from reports.results import PUBLISHED, DatasetInfo, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+PALE = 0.3
+"""Opacity of the markers of methods that lack sequences."""
 
 Points = Mapping[str, tuple[Line, float]]
 """By method label: its line and its place on the horizontal axis."""
@@ -61,12 +64,17 @@ def against_hours(results: Results, dataset: DatasetInfo, lines: Sequence[Line])
 
     text = (
         f"J&F on {dataset.label} against the estimated hours of human annotation behind each "
-        "method's weights, pretraining excluded; up and left is better. The line joins methods "
-        "that no other one beats with as few hours (Pareto front)."
+        "method's weights; up and left is better. The line joins methods that no other one beats "
+        "with as few hours (Pareto front)."
     )
+    if any(_pretrained(line) for line, _ in points.values()):
+        text += (
+            " Open: training started from weights that others had trained; labels of that "
+            "pretraining are not in the hours, so such a point belongs further to the right."
+        )
     title = f"What labels bought, {dataset.label}"
     return _scatter(
-        "against-hours", dataset, title, text, points, scale, styles(results), front=True
+        "against-hours", dataset, title, text, points, scale, styles(results), hours=True
     )
 
 
@@ -132,42 +140,51 @@ def _scatter(
     scale: Callable[[Axes], None],
     looks: Mapping[str, Style],
     others: Sequence[PublishedPoint] = (),
-    front: bool = False,
+    hours: bool = False,
 ) -> Drawing:
-    """One point per measured method, small named crosses for published ones."""
+    """One point per measured method, small named crosses for published ones.
+
+    Over hours of annotation, the Pareto front is drawn, and pretrained methods are open.
+    """
 
     def draw(axes: Axes) -> None:
         for label, (line, x) in points.items():
-            _measured(axes, line, x, looks[label])
+            _measured(axes, line, x, looks[label], hours and _pretrained(line))
         scores = [line.numbers["J&F"].mean for line, _ in points.values()]
         score_limits(axes, pd.Series([*scores, *(point.score for point in others)]))
         axes.set_ylabel("J&F (%)")
         scale(axes)
-        if front:
+        if hours:
             _front(axes, points)
         if others:
             xs, ys = [point.images for point in others], [point.score for point in others]
-            axes.scatter(xs, ys, marker="x", s=26, color=SOFT, linewidth=1.2, label="published")
+            axes.scatter(xs, ys, marker="x", s=26, color=SOFT, linewidth=1.2, label=PUBLISHED)
             own = [(x, line.numbers["J&F"].mean) for line, x in points.values()]
             place_labels(axes, xs, ys, [point.method for point in others], own)
 
     shown = [line for line, _ in points.values()]
     if any(line.partial for line in shown):
-        text += f" Hollow: partial. {remarks(shown)[0]}"
+        text += f" Pale: partial. {remarks(shown)[0]}"
     labels = [f"{line.info.label} {line.mark}".strip() for line in shown]
-    labels += ["published"] if others else []
+    labels += [PUBLISHED] if others else []
     height = (4.2 if others else 3.0) + 0.2 * legend_rows(labels)
     return draw_figure(kind, dataset, title, text, draw, height, legend=labels)
 
 
-def _measured(axes: Axes, line: Line, x: float, look: Style) -> None:
+def _pretrained(line: Line) -> bool:
+    """Whether training started from weights whose own labels are not counted."""
+    return line.info.regime is not None and bool(line.info.regime.pretraining)
+
+
+def _measured(axes: Axes, line: Line, x: float, look: Style, open_marker: bool) -> None:
     number = line.numbers["J&F"]
+    # A pale marker says that sequences are missing.
+    face = "none" if open_marker else (look.colour, PALE if line.partial else 1.0)
     options: dict[str, Any] = {
         "marker": look.marker,
         "s": 64,
         "zorder": 3,
-        # A hollow marker says that sequences are missing.
-        "facecolor": "none" if line.partial else look.colour,
+        "facecolor": face,
         "edgecolor": look.colour,
         "linewidth": 1.5,
         "clip_on": False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.pages import EXPERIMENT, experiment_record, suite_gap
 from bench.cli.progress import run_with_bar, training_bar
 from bench.cli.shared import (
     DeviceOption,
@@ -27,7 +28,6 @@ from bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from bench.experiment import Outcome
-    from bench.suite import SuiteConfig
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -116,7 +116,7 @@ def train(
 
 
 def ablate(
-    file: Annotated[Path, typer.Argument(help="YAML, for instance configs/ablations/shls/*.yaml.")],
+    file: Annotated[Path, typer.Argument(help="YAML, such as configs/ablations/shls/memory.yaml")],
     out: OutOption = None,
     root: RootOption = None,
     sequences: SequencesOption = None,
@@ -136,13 +136,15 @@ def ablate(
     places: dict[str, Any] = {"root": root, "sequences": names(sequences), "seeds": names(seeds)}
     places |= {"device": device, "workers": workers, "data": config.data}
     folder = out or Path("runs", file.stem)
+    if not dry_run:
+        _record(folder, config.title)
     outcomes = _run_rows(config.title, rows_of(config), places, folder, dry_run)
     if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
 
 
 def suite(
-    file: Annotated[Path, typer.Argument(help="YAML, for instance configs/suites/*.yaml.")],
+    file: Annotated[Path, typer.Argument(help="YAML, such as configs/suites/label_regimes.yaml")],
     out: OutOption = None,
     root: RootOption = None,
     sequences: SequencesOption = None,
@@ -165,6 +167,9 @@ def suite(
     }
     places |= {"device": device, "workers": workers, "data": config.data}
     folder = out or Path("runs", file.stem)
+    if not dry_run:
+        ends = (config.gap.source, config.gap.oracle) if config.gap else None
+        _record(folder, f"{config.title} ({config.comparison})", ends)
     outcomes: list[Outcome] = []
     for protocol in config.protocols[:1] if dry_run else config.protocols:
         title = f"{config.title} ({config.comparison}, {protocol})"
@@ -172,12 +177,20 @@ def suite(
         # Trainings serve all protocols and stay in the suite's folder.
         where = folder / protocol if len(config.protocols) > 1 else folder
         outcomes += _run_rows(title, rows_of(config, file), places, folder, dry_run, where)
-    _write_report(config, outcomes, folder)
+    _write_report(outcomes, folder)
     if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
 
 
-def _write_report(config: SuiteConfig, outcomes: list[Outcome], folder: Path) -> None:
+def _record(folder: Path, title: str, gap: tuple[str, str] | None = None) -> None:
+    """Write down what `report` needs to show the folder as the experiment itself does."""
+    from bench.store import write_json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / EXPERIMENT, {"title": title, "gap": gap})
+
+
+def _write_report(outcomes: list[Outcome], folder: Path) -> None:
     """The report of all rows that have runs, with the gap if both of its ends have."""
     from bench.registry import load_reports
     from bench.store import load_run
@@ -185,13 +198,10 @@ def _write_report(config: SuiteConfig, outcomes: list[Outcome], folder: Path) ->
     runs = [load_run(path) for outcome in outcomes for path in outcome.runs]
     if not runs:
         return
-    ends = (config.gap.source, config.gap.oracle) if config.gap else None
-    missing = set(ends or ()) - {outcome.row.name for outcome in outcomes if outcome.runs}
-    if missing:
-        errors.print(f"No gap: {' and '.join(sorted(missing))} did not run.", markup=False)
-        ends = None
+    about = experiment_record(folder)
+    ends = suite_gap(about, runs)
     baseline = ends[0] if ends else None
-    files = load_reports().build(runs, folder / "report", baseline, ends)
+    files = load_reports().build(runs, folder / "report", baseline, ends, about["title"])
     console.print(f"Report: {files.page}", soft_wrap=True)
 
 
@@ -227,8 +237,8 @@ def _run_rows(
     console.print(title, style="bold", markup=False)
     if runs:
         load_reports().print_table([load_run(path) for path in runs], console)
-        listed = " ".join(shlex.quote(str(path)) for path in runs)
-        console.print(f"\nPage and figures: python -m bench report {listed}", soft_wrap=True)
+        where = shlex.quote(str(folder))
+        console.print(f"\nPage and figures: python -m bench report {where}", soft_wrap=True)
     missing = [outcome for outcome in outcomes if outcome.reason]
     for outcome in missing:
         errors.print(f"{outcome.row.name}: not finished: {outcome.reason}", markup=False)

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli.progress import steps_bar
 from bench.cli.shared import RootOption, SetOption, console, errors, names
-from bench.errors import ConfigError
+from bench.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from bench.store import Run
+
+EXPERIMENT = "experiment.json"
+"""File in the folder of a suite or an ablation that says what its report shows besides runs."""
 
 
 def report(
-    runs: Annotated[
+    folders: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders of runs. Default: the newest one in runs/"),
+        typer.Argument(
+            metavar="[FOLDERS]...",
+            help="Folders of runs, suites or ablations. Default: the newest one in runs/",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write. Default: RUN/report"),
+        typer.Option(help="Where to write. Default: report/ in the first folder."),
     ] = None,
     baseline: Annotated[
         str | None,
@@ -36,24 +46,82 @@ def report(
         typer.Option(help="Its upper end: the method trained with video labels. Needs --source."),
     ] = None,
 ) -> None:
-    """Turn runs into tables, figures and one HTML page."""
-    from bench.errors import StoreError
+    """Turn runs into tables, figures and one HTML page.
+
+    A suite is reported under its title and with the gap that it names, unless --source and
+    --oracle name another.
+    """
     from bench.registry import load_reports
     from bench.store import load_run
 
     if (source is None) != (oracle is None):
         raise ConfigError("--source and --oracle", "one of them", "both or none", "Name both ends.")
-    gap = (source, oracle) if source is not None and oracle is not None else None
-    if not runs:
-        stored = [folder.parent for folder in Path("runs").glob("*/run.json")]
-        if not stored:
-            raise StoreError("runs/", "no run", "at least one", "Run `python -m bench run` first.")
-        runs = [max(stored, key=lambda folder: (folder / "run.json").stat().st_mtime)]
+    folders = folders or [newest_results(Path("runs"))]
+    loaded = [load_run(path) for folder in folders for path in runs_in(folder)]
+    taken = f"{', '.join(str(folder) for folder in folders)}: {len(loaded)} run"
+    console.print(taken + ("s" if len(loaded) > 1 else ""), markup=False, soft_wrap=True)
     reports = load_reports()
-    loaded = [load_run(path) for path in runs]
-    files = reports.build(loaded, out or runs[0] / "report", baseline or source, gap)
+    about = experiment_record(folders[0]) if len(folders) == 1 else {}
+    gap = (source, oracle) if source and oracle else suite_gap(about, loaded)
+    baseline = baseline or (gap[0] if gap else None)
+    files = reports.build(loaded, out or folders[0] / "report", baseline, gap, about.get("title"))
     reports.print_table(loaded, console)
     console.print(f"\nReport: {files.page}", soft_wrap=True)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folder of a run itself, or those of the runs in the folder of a suite or an ablation.
+
+    A suite keeps its runs in itself, or in a folder per protocol. Sorted by name.
+
+    Raises:
+        StoreError: there are none.
+    """
+    if (folder / "run.json").is_file():
+        return [folder]
+    records = [*folder.glob("*/run.json"), *folder.glob("*/*/run.json")]
+    if not records:
+        raise StoreError(
+            folder, "no run in it", "the folder of a run, a suite or an ablation", "Name another."
+        )
+    return sorted(record.parent for record in records)
+
+
+def newest_results(folder: Path) -> Path:
+    """The run, suite or ablation in a folder of which a run was written last.
+
+    Raises:
+        StoreError: there are none.
+    """
+    times: dict[Path, float] = {}
+    for pattern in ("*/run.json", "*/*/run.json", "*/*/*/run.json"):
+        for record in folder.glob(pattern):
+            found = folder / record.relative_to(folder).parts[0]
+            times[found] = max(times.get(found, 0.0), record.stat().st_mtime)
+    if not times:
+        raise StoreError(folder, "no run", "at least one", "Run `python -m bench run` first.")
+    return max(times, key=lambda found: times[found])
+
+
+def experiment_record(folder: Path) -> dict[str, Any]:
+    """What the command `suite` or `ablate` wrote of itself: ``title`` and ``gap``; else empty."""
+    from bench.store import read_json
+
+    path = folder / EXPERIMENT
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def suite_gap(about: Mapping[str, Any], runs: Sequence[Run]) -> tuple[str, str] | None:
+    """The ends of a suite's gap, source first; None, after a word why, where one has no run."""
+    if not about.get("gap"):
+        return None
+    source, oracle = about["gap"]
+    ran = {record.get("name") for run in runs for record in run.provenance["methods"].values()}
+    missing = [end for end in (source, oracle) if end not in ran]
+    if missing:
+        errors.print(f"No gap: {' and '.join(missing)} did not run.", markup=False)
+        return None
+    return source, oracle
 
 
 def gap(
@@ -93,10 +161,9 @@ def gap(
     settings: SetOption = None,
 ) -> None:
     """Measure and draw the gap between images and videos, as networks and their scores see it."""
-    import importlib
-
     from bench.config import parse_assignments
     from bench.gap.command import fresh_folder, gap_request, measure_gap
+    from bench.registry import load_gap_page
     from bench.run import new_run_name
 
     chosen = {
@@ -118,9 +185,9 @@ def gap(
     path = out or Path("runs") / f"gap-{new_run_name()}"
     with fresh_folder(path) as work, steps_bar() as watch:
         missing = measure_gap(request, work, watch)
-        reports = importlib.import_module("reports.gap")
-        reports.build(work)
-    reports.print_table(path, console)
+        page = load_gap_page()
+        page.build(work)
+    page.print_table(path, console)
     for one in missing:
         errors.print(f"not measured: {one}", markup=False, soft_wrap=True)
     console.print(f"\nPage: {path / 'index.html'}", soft_wrap=True)
@@ -137,12 +204,22 @@ def export(
         Path | None,
         typer.Option(help="FILE.zip of one folder of masks per sequence; `evaluate` reads it."),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="Where there are several.")] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="Where there are several; '' is the method's default.")
+    method: Annotated[
+        str | None, typer.Option(help="Whose masks, where the runs hold several methods.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Where there are several.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Where there are several.")] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            help="Of which settings, or which row of a suite, where there are several; "
+            "'' is the method's default."
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Of which dataset, where the runs hold several.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of which seed, where the runs hold several.")
+    ] = None,
 ) -> None:
     """Pack a run's masks for a benchmark's server, or for anybody; all or nothing."""
     from bench.export import Choice

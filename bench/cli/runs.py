@@ -198,7 +198,10 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="Scoring rule. Default: the dataset's own."),
+        typer.Option(
+            help="Scoring rule: semi-supervised, unsupervised, unsupervised-foreground, "
+            "youtube-vos or youtube-vos-without-last. Default: the dataset's own."
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Object ids that the data does not have are errors.")

@@ -2,7 +2,7 @@
 {
   const inputs = [...document.querySelectorAll("input[data-label-kind]")];
 
-  // As reports.tables.hours writes them.
+  // As reports.lines.hours writes them.
   const asHours = (value) => {
     if (value === 0) return "0";
     if (value >= 100) return `${Math.round(value).toLocaleString("en-US")} h`;

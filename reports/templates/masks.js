@@ -61,7 +61,14 @@ function paintPair(pixels, first, second, truth, width, colours) {
   }
 }
 
-// "#0072B2" as three numbers.
+const SUBSTITUTES = ["#D36E00", "#006BBB"];
+
+// The colour of the second of two overlaid methods: its own, or another one where both have one.
+function besides(first, second) {
+  return first === second ? SUBSTITUTES.find((colour) => colour !== first) : second;
+}
+
+// "#006BBB" as three numbers.
 function asRgb(text) {
   return [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
 }

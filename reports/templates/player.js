@@ -168,11 +168,13 @@ class Player {
     this.pictures.classList.toggle("single", over);
     this.panels.forEach((panel, at) => (panel.figure.hidden = over && at > 0));
     if (over) {
-      const colours = [asRgb(first.colour), asRgb(second.colour)];
+      const other = besides(first.colour, second.colour);
+      const swapped = other === second.colour ? "" : " (in another colour here: both share theirs)";
+      const colours = [asRgb(first.colour), asRgb(other)];
       this.paint(0, image, (pixels) => paintPair(pixels, a, b, truth, this.clip.width, colours));
       this.caption(0, "Overlaid masks", [
         ...this.key(first.colour, `only ${first.label}`),
-        ...this.key(second.colour, `only ${second.label}`),
+        ...this.key(other, `only ${second.label}${swapped}`),
         ...this.key("#ffffff", "both"),
         ...(truth ? this.key("#ffd600", "outline: ground truth") : []),
       ]);

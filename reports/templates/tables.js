@@ -20,6 +20,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const numeric = head.classList.contains("number");
     const button = document.createElement("button");
     button.append(...head.childNodes);
+    // What the column means is told where the focus is.
+    const about = head.getAttribute("aria-describedby");
+    if (about) button.setAttribute("aria-describedby", about);
     head.append(button);
     button.addEventListener("click", () => {
       const before = head.getAttribute("aria-sort");

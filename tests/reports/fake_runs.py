@@ -43,6 +43,11 @@ class FakeMethod:
     protocol: ProtocolRecord = field(default_factory=ProtocolRecord)
     skip: str = ""
     weights: str | None = None
+    record: Mapping[str, Any] | None = None
+    """What jobs say of the weights; None as runs of earlier versions say nothing."""
+    training_seconds: float = float("nan")
+    row: str | None = None
+    """Its name in a suite; the variant, too, where it is given."""
 
 
 Maker = Callable[..., Run]
@@ -79,6 +84,7 @@ def write_run(
         record: dict[str, Any] = {
             "method": method.name,
             "variant": method.variant,
+            "name": method.row,
             "title": method.title or method.name.title(),
             "description": f"What {method.name} does.",
             "paper": "",
@@ -168,10 +174,11 @@ def _write_job(
             "parameters": 1_500_000,
             "flops": float("nan"),
             "training_images": method.regime.images,
-            "training_seconds": float("nan"),
+            "training_seconds": method.training_seconds,
             "device": "cpu",
             "protocol": asdict(method.protocol),
-        },
+        }
+        | ({} if method.record is None else {"weights": dict(method.record)}),
     )
     if masks:
         place = path / mask_folder(method.name, method.variant, dataset, job.sequence, job.seed)

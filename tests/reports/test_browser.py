@@ -208,8 +208,13 @@ def test_switching_methods_and_views(driver: Any, page: Path) -> None:
     over = changed(driver, falling)
     assert [name.is_displayed() for name in names] == [True, False, False]
     assert "outline: ground truth" in names[0].text
+    assert "in another colour here" not in names[0].text
     choose(driver, "Method B", "Falling")
     changed(driver, over)
+    assert "only Falling (in another colour here: both share theirs)" in names[0].text
+    keys = driver.find_elements("css selector", "details[open] .panels .key")
+    first, second = (key.get_attribute("style") for key in keys[:2])
+    assert first != second
     path = driver.execute_script(curve)
     choose(driver, "Curve", "F")
     assert driver.execute_script(curve) != path
@@ -226,6 +231,36 @@ def test_worst_cases_lead_to_their_frame(driver: Any, page: Path) -> None:
     text = waited(lambda: driver.find_elements("css selector", f"{shown} .bar output"))[0]
     waited(lambda: text.text.startswith(f"{frame:05d}"))
     assert control(driver, "Method B", shown).get_attribute("value") == "Falling"
+    assert quiet(driver)
+
+
+@pytest.mark.parametrize("section", ["results", "costs", "differences", "sequences"])
+def test_names_of_rows_stay_in_view(driver: Any, page: Path, section: str) -> None:
+    opened(driver, page, PHONE)
+    script = (
+        "const scroll = document.querySelector(arguments[0] + ' .scroll');"
+        "scroll.scrollLeft = 150;"
+        "const name = scroll.querySelector('tbody th').getBoundingClientRect();"
+        "const box = scroll.getBoundingClientRect();"
+        "return [scroll.scrollLeft, name.left - box.left, name.width / box.width]"
+    )
+    scrolled, left, share = driver.execute_script(script, f"#{section}")
+    if section != "sequences":
+        assert scrolled == 150, "the table is wider than a phone"
+    assert abs(left) < 1
+    assert share < 0.5, "figures have the greater part"
+    assert quiet(driver)
+
+
+def test_meanings_of_columns_by_keyboard(driver: Any, page: Path) -> None:
+    opened(driver, page, PHONE)
+    button = driver.find_element("css selector", "#results thead th:nth-child(5) button")
+    assert button.text == "Annotation"
+    about = driver.find_element("id", button.get_attribute("aria-describedby"))
+    assert not about.is_displayed()
+    driver.find_element("css selector", "#results .columns summary").send_keys("\n")
+    waited(about.is_displayed)
+    assert about.text == "estimated hours of human annotation"
     assert quiet(driver)
 
 

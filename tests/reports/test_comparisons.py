@@ -21,9 +21,10 @@ from reports.comparisons import (
     probability,
     signed,
 )
+from reports.lines import lines_of
 from reports.page_tables import difference_table, result_table
 from reports.results import Results
-from reports.tables import lines_of, table_markdown
+from reports.tables import table_markdown
 
 NAMES = [f"s{number}" for number in range(8)]
 LEVELS = np.linspace(0.2, 0.6, 8)

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from bench.method import SECONDS_PER_LABEL, LabelRegime
 from reports.combine import collect
 from reports.costs import FRAMES_PER_HOUR, pareto_front, published_points, training_images
+from reports.drawing import styles
+from reports.lines import lines_of
 from reports.page_tables import cost_table, count_text, duration
 from reports.regimes import KINDS, label_counts, regime_groups, regime_kind
 from reports.results import DatasetInfo
-from reports.tables import lines_of, table_csv
-from reports.tradeoffs import against_images, short_count
+from reports.tables import table_csv
+from reports.tradeoffs import against_hours, against_images, short_count
 
 DAVIS16 = DatasetInfo("davis16", "val", "semi-supervised", "DAVIS-2016, val", (), True)
 
@@ -117,21 +119,28 @@ def test_cost_table_and_csv_say_what_was_consumed(make_run: Maker) -> None:
     assert (masks["Pretraining"], masks["Params"], masks["FPS"]) == ("ImageNet-1k", "1.5 M", "2")
     row = pd.read_csv(io.StringIO(table_csv(results))).set_index("method").loc["masks"]
     assert (row["images"], row["image_labels"], row["video_masks"]) == (3600, "saliency", 100)
-    assert (row["regime"], row["origin"]) == ("video masks", "measured here")
+    assert (row["regime"], row["origin"]) == ("video masks", "measured with authors' weights")
 
 
-@pytest.mark.parametrize(
-    ("weights", "origin"),
-    [
-        (None, "measured here"),
-        ("/w/best.safetensors", "measured here"),
-        ("/w/released.pth", "measured with authors' weights"),
-    ],
-)
-def test_whose_weights(make_run: Maker, weights: str | None, origin: str) -> None:
-    results = collect([make_run("one", [replace(MASKS, weights=weights)])])
-    (info,) = results.methods.values()
-    assert info.origin == origin
+def test_hours_of_pretraining_are_pointed_out(make_run: Maker) -> None:
+    """Of two methods without hours, the one that started from labels is open, and it is said."""
+    pretrained = replace(
+        COPY, name="warm", title="Warm", regime=LabelRegime(pretraining=("ImageNet-1k classes",))
+    )
+    results = collect([make_run("one", [COPY, pretrained])])
+    (dataset,) = results.datasets.values()
+    lines = lines_of(results, dataset)
+    drawing = against_hours(results, dataset, lines)
+    assert "labels of that pretraining are not in the hours" in drawing.text
+    looks = styles(results)
+    filled = {line.info.label: f"fill: {looks[line.info.label].colour.lower()}" for line in lines}
+    assert filled[COPY.title] in drawing.svg
+    assert filled["Warm"] not in drawing.svg
+    images = against_images(results, dataset, lines)
+    assert filled["Warm"] in images.svg, "images are counted without pretraining for all"
+    alone = collect([make_run("two", [COPY])])
+    lines = lines_of(alone, dataset)
+    assert "Open" not in against_hours(alone, dataset, lines).text
 
 
 def test_numbers_as_words() -> None:

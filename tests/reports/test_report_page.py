@@ -18,10 +18,11 @@ from PIL import Image
 from reports import ReportFiles, build
 from reports import galleries as galleries_module
 from reports.combine import collect
-from reports.drawing import COLOURS, styles
+from reports.drawing import styles
 from reports.figures import draw_all, per_sequence, time_table
+from reports.files import listed_files
 from reports.galleries import galleries
-from reports.page import render
+from reports.page import make_page, render
 from reports.tables import table_csv
 
 VOID_TAGS = {"meta", "img", "br", "link", "input", "hr"}
@@ -188,16 +189,54 @@ def test_figures_leave_matplotlib_alone(make_run: Maker) -> None:
     assert pyplot.get_fignums() == []
 
 
-def test_colours_follow_the_sorted_labels(make_run: Maker) -> None:
+def test_colours_are_those_of_the_page(make_run: Maker) -> None:
+    """Every figure with a mark per method draws it in the colour of its card."""
     results = collect([make_run("one", [MASKS, COPY])])
-    colours = {label: style.colour for label, style in styles(results).items()}
-    assert colours == {"Copy the first mask": COLOURS[0], "Masks & 100%_more": COLOURS[1]}
+    looks = styles(results)
+    page, _ = make_page(results, [])
+    assert {card.label: card.colour for card in page.cards} == {
+        label: look.colour for label, look in looks.items()
+    }
+    for drawing in draw_all(results):
+        label = COPY.title if drawing.name.startswith("differences") else MASKS.title
+        assert looks[label].colour.lower() in drawing.svg.lower(), drawing.name
 
 
-def test_many_methods_look_different(make_run: Maker) -> None:
-    methods = [replace(COPY, name=f"m{number:02}", title=f"M{number:02}") for number in range(20)]
-    looks = styles(collect([make_run("one", methods, masks=False)])).values()
-    assert len({(look.colour, look.marker) for look in looks}) == 20
+def test_what_columns_mean_needs_no_mouse(page: Reader) -> None:
+    """Nothing is told by tooltips alone: those show neither on touch nor by keyboard."""
+    assert not [tag for tag, attributes in page.tags if "title" in attributes]
+    described = [
+        a["aria-describedby"] for tag, a in page.tags if tag == "th" and a.get("aria-describedby")
+    ]
+    assert len(described) > 15
+    assert len(set(described)) == len(described)
+    for words in ("What the columns mean", "estimated hours of human annotation"):
+        assert words in page.text
+    assert "Why cells have no score Gpu, skipped (ant, bee): needs a CUDA device" in page.text
+    assert "Half, failed (bee): RuntimeError: <tensor> & co" in page.text
+
+
+def test_only_files_of_the_earlier_report_go(make_run: Maker, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build([make_run("one", [COPY, MASKS])], out, gap=None)
+    assert (out / "figures/ranks-toy-val.svg").is_file()
+    own = [out / "figures/ranks-mine.svg", out / "figures/notes.txt", out / "assets/clip-mine.js"]
+    for path in own:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    second = build([make_run("two", [COPY], dataset="other-val")], out)
+    left = {path for path in out.rglob("*") if path.is_file()}
+    assert not [path for path in left if "toy-val" in path.name]
+    assert left == {
+        second.page, second.table, second.parquet, second.per_sequence, second.per_object,
+        second.markdown, second.latex, second.differences, *second.figures, *own,
+    }  # fmt: skip
+
+
+def test_a_page_of_others_names_no_files(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text('<a href="figures/mine.svg">mine</a>')
+    assert listed_files(tmp_path) == set()
+    assert listed_files(tmp_path / "nothing") == set()
 
 
 def test_score_over_time(make_run: Maker) -> None:

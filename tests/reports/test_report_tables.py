@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,14 +16,16 @@ from rich.console import Console
 from bench.method import LabelRegime, ProtocolRecord
 from reports import build, print_table
 from reports.combine import collect
+from reports.lines import lines_of
+from reports.page_tables import cost_table
 from reports.tables import (
     latex_escape,
-    lines_of,
     per_object_csv,
     per_sequence_csv,
     table_csv,
     table_latex,
     table_markdown,
+    table_parquet,
 )
 
 
@@ -241,6 +246,64 @@ def test_markdown_rows_have_as_many_cells_as_the_head(make_run: Maker) -> None:
     assert len({row.count("|") for row in rows}) == 1
 
 
+def test_parquet_holds_the_rows_of_the_csv(make_run: Maker) -> None:
+    # A radius that is a number in one row and a word in the other.
+    numbers = replace(COPY, protocol=ProtocolRecord(radius=12.0))
+    words = replace(MASKS, protocol=ProtocolRecord(radius="map", top_k=5))
+    results = collect([make_run("one", [numbers, words])])
+    found = pd.read_parquet(io.BytesIO(table_parquet(results)))
+    rows = read(table_csv(results))
+    assert list(found.columns) == list(rows.columns)
+    assert found["J&F"].tolist() == rows["J&F"].tolist()
+    assert found["radius"].tolist() == rows["radius"].tolist() == ["12.0", "map"]
+    assert found["top_k"].fillna(0).tolist() == [0, 5]
+
+
+def test_several_origins_have_a_column(make_run: Maker) -> None:
+    theirs = replace(MASKS, weights="/w/released.pth")
+    skipped = FakeMethod("gpu", skip="needs a CUDA device")
+    results = collect([make_run("one", [COPY, theirs, skipped])])
+    head, _, *rows = [line for line in table_markdown(results).splitlines() if line[:1] == "|"]
+    assert head.endswith("| Source |")
+    ends = [row.split("|")[-2].strip() for row in rows]
+    assert ends == ["measured here", "–", "measured with authors' weights"]
+    latex = table_latex(results).splitlines()
+    full = [line for line in latex if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.replace(r"\&", "").count("&") for line in full} == {11}
+    assert full[-1].endswith(r"& measured with authors' weights \\")
+    (columns,) = [line for line in latex if line.startswith(r"\begin{tabular}")]
+    assert columns.endswith("rl}")
+    (dataset,) = results.datasets.values()
+    costs = cost_table(results, dataset)
+    assert costs.heads[-1].text == "Source"
+    assert [row.cells[-1].text for row in costs.rows] == ends
+
+
+def test_one_origin_is_a_sentence(make_run: Maker) -> None:
+    results = collect([make_run("one", [COPY, replace(COPY, name="b", title="B")])])
+    assert "Source of all rows: measured here." in table_markdown(results)
+    assert "Source |" not in table_markdown(results)
+    (dataset,) = results.datasets.values()
+    assert cost_table(results, dataset).remarks == ["Source of all rows: measured here."]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="No pdflatex: TeX is not installed.")
+def test_latex_compiles(make_run: Maker, tmp_path: Path) -> None:
+    jobs = [FakeJob("ant", {1: (0.8, 0.6, True), 2: (0.4, 0.2, False)})]
+    theirs = replace(MASKS, weights="/w/released.pth")
+    runs = [
+        make_run("one", [COPY, theirs, FakeMethod("gpu", skip="needs --device cuda")]),
+        make_run("seen", [FakeMethod("a", jobs)], dataset="other-val", sequences=["ant"]),
+    ]
+    (tmp_path / "table.tex").write_text(table_latex(collect(runs)))
+    (tmp_path / "all.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table}\end{document}"
+    )
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
 def test_no_runs() -> None:
     with pytest.raises(ValueError, match="at least one run"):
         collect([])
@@ -256,5 +319,12 @@ def test_terminal_table_names_labels_and_cost(make_run: Maker) -> None:
 def test_build_lists_what_it_wrote(make_run: Maker, tmp_path) -> None:
     files = build([make_run("one", [COPY])], tmp_path / "out")
     written = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    listed = {files.page, files.table, files.per_sequence, files.per_object, files.differences}
+    listed = {
+        files.page,
+        files.table,
+        files.parquet,
+        files.per_sequence,
+        files.per_object,
+        files.differences,
+    }
     assert written == listed | {files.markdown, files.latex, *files.figures}

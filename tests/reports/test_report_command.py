@@ -1,0 +1,110 @@
+"""The command `report`: which runs a folder holds, which folder is taken, under which title."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_runs import COPY, MASKS, write_run
+from typer.testing import CliRunner, Result
+
+from bench.cli import app
+from bench.cli.pages import newest_results, runs_in
+from bench.errors import StoreError
+from bench.metrics.rules import RULES
+from bench.store import write_json
+
+LOW = replace(COPY, variant="Low", row="Low")
+HIGH = replace(MASKS, variant="High", row="High")
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs a command in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    return run
+
+
+def aged(folder: Path, seconds: float) -> None:
+    """Let all runs in a folder be this old."""
+    for record in folder.rglob("run.json"):
+        os.utime(record, (1e9 - seconds, 1e9 - seconds))
+
+
+def test_runs_of_every_kind_of_folder(tmp_path: Path) -> None:
+    for place in ("single", "suite/a", "suite/b", "two/semi-supervised/a", "two/unsupervised/a"):
+        write_run(tmp_path / place, [COPY], masks=False)
+    (tmp_path / "suite/weights").mkdir()
+    (tmp_path / "suite/report").mkdir()
+    assert runs_in(tmp_path / "single") == [tmp_path / "single"]
+    assert runs_in(tmp_path / "suite") == [tmp_path / "suite/a", tmp_path / "suite/b"]
+    assert [run.parent.name for run in runs_in(tmp_path / "two")] == [
+        "semi-supervised",
+        "unsupervised",
+    ]
+    with pytest.raises(StoreError, match="no run in it"):
+        runs_in(tmp_path / "suite/weights")
+
+
+def test_the_newest_of_runs_and_suites(tmp_path: Path) -> None:
+    places = {"single": 30, "suite/a": 40, "suite/b": 20, "two/unsupervised/a": 10}
+    for place, age in places.items():
+        write_run(tmp_path / place, [COPY], masks=False)
+        aged(tmp_path / place, age)
+    assert newest_results(tmp_path) == tmp_path / "two"
+    aged(tmp_path / "two", 50)
+    assert newest_results(tmp_path) == tmp_path / "suite", "its newest row counts"
+    aged(tmp_path / "suite/b", 60)
+    assert newest_results(tmp_path) == tmp_path / "single"
+    with pytest.raises(StoreError, match="no run"):
+        newest_results(tmp_path / "nothing")
+
+
+def test_report_of_a_suite(tmp_path: Path, call: Callable[..., Result]) -> None:
+    """A newer suite is taken before an older run, with its rows' names, its title and its gap."""
+    write_run(tmp_path / "runs/old", [replace(COPY, title="Unrelated")], masks=False)
+    aged(tmp_path / "runs", 1000)
+    suite = tmp_path / "runs/suite"
+    write_run(suite / "Low", [LOW], masks=False)
+    write_run(suite / "High", [HIGH], masks=False)
+    about = {"title": "What labels buy (controlled)", "gap": ["Low", "High"]}
+    write_json(suite / "experiment.json", about)
+    done = call("report")
+    assert done.exit_code == 0
+    assert "runs/suite: 2 runs" in done.output
+    page = (suite / "report/index.html").read_text()
+    assert "<h1>What labels buy (controlled)</h1>" in page
+    assert "Unrelated" not in page
+    closed = (suite / "report/gap_closed.csv").read_text()
+    assert closed.startswith("dataset,split,task,source,oracle")
+    differences = (suite / "report/differences.csv").read_text().splitlines()
+    assert all(",Low," in line for line in differences[1:]), "all are differences from the source"
+
+
+def test_an_end_that_did_not_run(tmp_path: Path, call: Callable[..., Result]) -> None:
+    write_run(tmp_path / "suite/Low", [LOW], masks=False)
+    write_json(tmp_path / "suite/experiment.json", {"title": "T", "gap": ["Low", "High"]})
+    done = call("report", "suite", "--out", "out")
+    assert done.exit_code == 0
+    assert "No gap: High did not run." in done.output
+    assert not (tmp_path / "out/gap_closed.csv").exists()
+
+
+def test_a_folder_without_runs_is_an_error(call: Callable[..., Result]) -> None:
+    with pytest.raises(StoreError, match="no run"):
+        call("report", "nothing")
+
+
+def test_help_names_every_rule(call: Callable[..., Result]) -> None:
+    text = call("evaluate", "--help").output
+    # The box that help stands in breaks lines at hyphens.
+    plain = "".join(character for character in text if character.isalpha() or character == "-")
+    assert all(rule in plain for rule in RULES)
