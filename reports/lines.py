@@ -114,7 +114,7 @@ class Line:
 
 
 def lines_of(results: Results, dataset: DatasetInfo) -> list[Line]:
-    """The lines of one dataset's table, in the order of the methods' labels."""
+    """The lines of one dataset's table, best J&F first, those without a score last."""
     table = dataset.rows(results.table)
     shown = [*SCORES, *SEEN_SCORES, *COSTS]
     lines = []
@@ -136,7 +136,13 @@ def lines_of(results: Results, dataset: DatasetInfo) -> list[Line]:
                 {name: _over_seeds(rows[name]) for name in shown},
             )
         )
+    lines.sort(key=_worst_last)
     return _mark_best(results, dataset, lines)
+
+
+def _worst_last(line: Line) -> float:
+    mean = line.numbers["J&F"].mean
+    return -mean if math.isfinite(mean) else math.inf
 
 
 def _reason(jobs: pd.DataFrame, info: MethodInfo) -> str:

@@ -161,11 +161,11 @@ def test_costs_of_labels(driver: Any, page: Path) -> None:
     opened(driver, page)
     cells = driver.find_elements("css selector", "#results td[data-label-counts]")
     # 3,600 outlines of 54 s and 100 masks of 79 s.
-    assert [cell.text for cell in cells] == ["0", "0", "56.2 h"]
+    assert [cell.text for cell in cells] == ["56.2 h", "0", "0"]
     outline = driver.find_element("css selector", "input[data-label-kind=saliency]")
     outline.clear()
     outline.send_keys("108")
-    assert [cell.text for cell in cells] == ["0", "0", "110 h"]
+    assert [cell.text for cell in cells] == ["110 h", "0", "0"]
     assert quiet(driver)
 
 

@@ -266,7 +266,7 @@ def test_several_origins_have_a_column(make_run: Maker) -> None:
     head, _, *rows = [line for line in table_markdown(results).splitlines() if line[:1] == "|"]
     assert head.endswith("| Source |")
     ends = [row.split("|")[-2].strip() for row in rows]
-    assert ends == ["measured here", "–", "measured with authors' weights"]
+    assert ends == ["measured with authors' weights", "measured here", "–"]
     latex = table_latex(results).splitlines()
     full = [line for line in latex if line.endswith(r"\\") and "multicolumn" not in line]
     assert {line.replace(r"\&", "").count("&") for line in full} == {11}
