@@ -270,7 +270,7 @@ def test_several_origins_have_a_column(make_run: Maker) -> None:
     latex = table_latex(results).splitlines()
     full = [line for line in latex if line.endswith(r"\\") and "multicolumn" not in line]
     assert {line.replace(r"\&", "").count("&") for line in full} == {11}
-    assert full[-1].endswith(r"& measured with authors' weights \\")
+    assert full[-1].endswith(r"& measured here \\")
     (columns,) = [line for line in latex if line.startswith(r"\begin{tabular}")]
     assert columns.endswith("rl}")
     (dataset,) = results.datasets.values()
