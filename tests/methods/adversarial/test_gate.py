@@ -113,5 +113,5 @@ def test_rejected_tokens_and_invalid_clusters_have_no_gradient() -> None:
 def test_other_discriminators_would_see_the_gates_outline(changes: dict[str, Any]) -> None:
     given: dict[str, Any] = {"tap": "embed", "loss": "clustered", "gate": "input"}
     AlignmentSettings(**given)
-    with pytest.raises(ValidationError, match="use gate=loss"):
+    with pytest.raises(ValidationError, match="set gate to loss"):
         AlignmentSettings(**(given | changes))

@@ -99,7 +99,7 @@ def test_controls_in_pairs(tmp_path: Path, pairing: str, data: list[Any]) -> Non
 def test_pairs_are_of_output_maps_and_global(changes: dict[str, Any]) -> None:
     for tap in ("logits", "prob", "ent"):
         AlignmentSettings(**(PAIR | {"tap": tap}))
-    with pytest.raises(ValidationError, match="use token, pixel or patch"):
+    with pytest.raises(ValidationError, match="to token, pixel or patch"):
         AlignmentSettings(**(PAIR | changes))
 
 
