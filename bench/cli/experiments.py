@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,9 +138,8 @@ def ablate(
     places: dict[str, Any] = {"root": root, "sequences": names(sequences), "seeds": names(seeds)}
     places |= {"device": device, "workers": workers, "data": config.data}
     folder = out or Path("runs", file.stem)
-    if not dry_run:
-        _record(folder, config.title)
-    outcomes = _run_rows(config.title, rows_of(config), places, folder, dry_run)
+    with nullcontext() if dry_run else _recorded(folder, config.title):
+        outcomes = _run_rows(config.title, rows_of(config), places, folder, dry_run)
     if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
 
@@ -167,27 +168,37 @@ def suite(
     }
     places |= {"device": device, "workers": workers, "data": config.data}
     folder = out or Path("runs", file.stem)
-    if not dry_run:
-        ends = (config.gap.source, config.gap.oracle) if config.gap else None
-        _record(folder, f"{config.title} ({config.comparison})", ends)
+    ends = (config.gap.source, config.gap.oracle) if config.gap else None
     outcomes: list[Outcome] = []
-    for protocol in config.protocols[:1] if dry_run else config.protocols:
-        title = f"{config.title} ({config.comparison}, {protocol})"
-        places["protocol"] = protocol
-        # Trainings serve all protocols and stay in the suite's folder.
-        where = folder / protocol if len(config.protocols) > 1 else folder
-        outcomes += _run_rows(title, rows_of(config, file), places, folder, dry_run, where)
+    whole = f"{config.title} ({config.comparison})"
+    with nullcontext() if dry_run else _recorded(folder, whole, ends):
+        for protocol in config.protocols[:1] if dry_run else config.protocols:
+            title = f"{config.title} ({config.comparison}, {protocol})"
+            places["protocol"] = protocol
+            # Trainings serve all protocols and stay in the suite's folder.
+            where = folder / protocol if len(config.protocols) > 1 else folder
+            outcomes += _run_rows(title, rows_of(config, file), places, folder, dry_run, where)
     _write_report(outcomes, folder)
     if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
 
 
-def _record(folder: Path, title: str, gap: tuple[str, str] | None = None) -> None:
-    """Write down what `report` needs to show the folder as the experiment itself does."""
+@contextmanager
+def _recorded(folder: Path, title: str, gap: tuple[str, str] | None = None) -> Iterator[None]:
+    """Leave what `report` needs to show the folder as the experiment itself does.
+
+    It is written at the end, also where the experiment was stopped. Where nothing came of it,
+    because of wrong input, nothing is left.
+    """
     from bench.store import write_json
 
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / EXPERIMENT, {"title": title, "gap": gap})
+    try:
+        yield
+    finally:
+        if folder.is_dir() and any(folder.iterdir()):
+            write_json(folder / EXPERIMENT, {"title": title, "gap": gap})
+        elif folder.is_dir():
+            folder.rmdir()
 
 
 def _write_report(outcomes: list[Outcome], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,3 +109,20 @@ def test_help_names_every_rule(call: Callable[..., Result]) -> None:
     # The box that help stands in breaks lines at hyphens.
     plain = "".join(character for character in text if character.isalpha() or character == "-")
     assert all(rule in plain for rule in RULES)
+
+
+def test_a_suite_is_recorded_when_it_ran_and_wrong_input_leaves_nothing(
+    call: Callable[..., Result], tmp_path: Path
+) -> None:
+    rows = "rows: {Copy: {method: copy}}"
+    (tmp_path / "s.yaml").write_text(f"title: T\ncomparison: controlled\n{rows}\ndata: [davis16]")
+    (tmp_path / "t.yaml").write_text(
+        f"title: T\ncomparison: controlled\n{rows}\ndata: [synthetic]\n"
+    )
+    wrong = CliRunner().invoke(app, ["suite", "s.yaml", "--root", "nowhere", "--out", "wrong"])
+    assert wrong.exit_code != 0
+    assert not (tmp_path / "wrong").exists()
+    ran = call("suite", "t.yaml", "--out", "right", "--sequences", "easy-0-coffee")
+    assert ran.exit_code == 0, ran.output
+    record = json.loads((tmp_path / "right" / "experiment.json").read_text())
+    assert record == {"title": "T (controlled)", "gap": None}
