@@ -106,6 +106,66 @@ class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
             yield
 
 
+def build_optimiser(task: TrainingTask) -> torch.optim.Optimizer:
+    """The optimiser of a task's parameters, or one made of two where groups name different ones."""
+    given = list(task.parameters)
+    groups = [dict(one) if isinstance(one, dict) else {"params": one} for one in given]
+    if given and not isinstance(given[0], dict):
+        groups = [{"params": given}]
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for group in groups:
+        by_name.setdefault(group.pop("optimiser", task.optimiser.name), []).append(group)
+    parts: list[torch.optim.Optimizer] = []
+    for name, own in by_name.items():
+        if name == "sgd":
+            momentum = task.optimiser.momentum
+            parts.append(
+                torch.optim.SGD(own, task.learning_rate, momentum, weight_decay=task.weight_decay)
+            )
+        else:
+            parts.append(
+                torch.optim.AdamW(
+                    own, task.learning_rate, task.betas, weight_decay=task.weight_decay
+                )
+            )
+    return parts[0] if len(parts) == 1 else JointOptimiser(parts)
+
+
+class JointOptimiser(torch.optim.Optimizer):
+    """Several optimisers that step together, each with groups of parameters of its own.
+
+    Groups and state are theirs and are stored in one, as those of a single optimiser.
+
+    Args:
+        parts: at least one, whose parameters differ.
+    """
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = list(parts)
+        first = {"lr": parts[0].defaults["lr"]}
+        super().__init__([group for part in parts for group in part.param_groups], first)
+        self._share()
+
+    def _share(self) -> None:
+        """Let all parts work on the same state, and on their own of the groups."""
+        first = 0
+        for part in self.parts:
+            count = len(part.param_groups)
+            part.param_groups = self.param_groups[first : first + count]
+            part.state = self.state
+            first += count
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Let every part take a step; no closure is taken."""
+        for part in self.parts:
+            part.step()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load groups and state of all parts."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+
 class ScoreMetric(BaseMetric):  # type: ignore[misc]
     """Mean validation score over all held-out samples and processes."""
 
@@ -156,9 +216,12 @@ class BudgetHook(Hook):  # type: ignore[misc]
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Set the learning rate, and tell the model how far training is."""
-        spent = self.request.budget.spent(self.seconds, runner.iter)
+        # Clocks differ, and all processes must do the same: the first one's counts.
+        shared = [self.request.budget.spent(self.seconds, runner.iter)]
+        broadcast_object_list(shared)
+        spent = shared[0]
         for group in runner.optim_wrapper.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * schedule(spent)
+            group["lr"] = group["initial_lr"] * schedule(spent, self.task.optimiser)
         if self.task.progress is not None:
             self.task.progress(spent, runner.iter)
 

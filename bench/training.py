@@ -29,8 +29,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from bench.errors import ConfigError, MethodError
-from bench.method import LabelRegime
+from bench.method import LabelRegime, MethodSettings
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +54,8 @@ ENDLESS = 10**9
 
 WARM_UP = 0.02
 DECAY_FROM = 0.6
-"""Shares of the budget: the learning rate rises, stays, and falls to zero from here on."""
+"""Shares of the budget: by default the learning rate rises up to the first, stays, and falls to
+zero from the second on."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,39 @@ class Budget:
         return iterations / self.iterations
 
 
-def schedule(spent: float) -> float:
-    """The learning rate's factor: linear warm-up, constant, linear decay to zero.
+class OptimiserSettings(MethodSettings):
+    """How parameters are updated, and how the learning rate falls.
+
+    Attributes:
+        name: AdamW, or stochastic gradient descent with momentum. The latter's weight decay is
+            part of the gradient, and so of the momentum.
+        momentum: of ``"sgd"``.
+        schedule: ``"linear"`` stays and then falls to zero in a line, ``"poly"`` falls from the
+            start as a power of what is left (Chen et al., DeepLab, TPAMI 2018).
+        power: of ``"poly"``.
+        warm_up: share of the budget in which the rate rises from zero, linearly.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    schedule: Literal["linear", "poly"] = "linear"
+    power: float = Field(default=0.9, gt=0)
+    warm_up: float = Field(default=WARM_UP, ge=0, lt=1)
+
+
+USUAL = OptimiserSettings()
+
+
+def schedule(spent: float, settings: OptimiserSettings = USUAL) -> float:
+    """The learning rate's factor: linear warm-up times the schedule's curve, which ends at zero.
 
     Args:
         spent: share of the budget used up.
+        settings: which curve.
     """
-    if spent < WARM_UP:
-        return spent / WARM_UP
-    return min(1.0, max(0.0, (1 - spent) / (1 - DECAY_FROM)))
+    left = max(0.0, 1 - spent)
+    curve = left**settings.power if settings.schedule == "poly" else left / (1 - DECAY_FROM)
+    return min(1.0, curve) * (spent / settings.warm_up if spent < settings.warm_up else 1.0)
 
 
 @dataclass(frozen=True)
@@ -158,22 +185,26 @@ class TrainingTask:
         held_out: samples for validation, never trained on.
         collate: list of samples to a batch.
         batch_size: samples per step and process.
-        parameters: what the optimiser gets: parameters or groups of them.
+        parameters: what the optimiser gets: parameters or groups of them. The key ``"optimiser"``
+            of a group names another optimiser for it than ``optimiser.name``.
         learning_rate: peak learning rate.
         validate_every: iterations between validations.
         score: name of the validation score.
         weights: what is exported.
         settings: what weights must fit, and how they were trained; recorded with them.
         regime: the labels that the weights consumed.
-        weight_decay: of AdamW; 0 is plain Adam.
+        weight_decay: with AdamW and 0 the optimiser is plain Adam.
         clip_gradient: largest norm of the gradient; None for no limit.
         betas: of AdamW.
+        optimiser: how parameters are updated, and how all learning rates fall.
         keep: which weights are exported: the best by validation score, or the last.
         clip_parameters: whose gradient is clipped; None for all that the optimiser gets.
         progress: called before every step with the share of the budget that is spent and the
             number of steps done, for schedules of the model's own.
         notes: called when weights are exported; what it returns is recorded with them. JSON's
             types.
+        idle_parameters: whether a step may leave parameters without a gradient. Several processes
+            have to be told.
     """
 
     model: nn.Module
@@ -195,6 +226,8 @@ class TrainingTask:
     clip_parameters: Sequence[nn.Parameter] | None = None
     progress: Callable[[float, int], None] | None = None
     notes: Callable[[], Mapping[str, Any]] | None = None
+    optimiser: OptimiserSettings = USUAL
+    idle_parameters: bool = False
 
 
 class EndlessSampler:
@@ -279,7 +312,6 @@ def build_runner(
     """The mmengine Runner for a task."""
     import cv2
     import mmengine.device.utils
-    import torch
     from mmengine.dist import get_dist_info
     from mmengine.evaluator import Evaluator
     from mmengine.runner import Runner
@@ -290,6 +322,7 @@ def build_runner(
         BudgetHook,
         ScoreMetric,
         TrainedModel,
+        build_optimiser,
     )
 
     # Workers are forked from this process. OpenCV's threads do not survive that: a worker that
@@ -314,16 +347,14 @@ def build_runner(
         collate_fn=_as_arguments(task.collate),
         sampler=range(rank, len(task.held_out), world),
     )
-    optimiser = torch.optim.AdamW(
-        task.parameters, task.learning_rate, task.betas, weight_decay=task.weight_decay
-    )
+    optimiser = build_optimiser(task)
     for group in optimiser.param_groups:
         group["initial_lr"] = group["lr"]  # the schedule starts from it, also after resuming
     model = TrainedModel(task.model).to(request.device)
     clip = {"max_norm": task.clip_gradient} if task.clip_gradient else None
     iterations = request.budget.iterations or ENDLESS
     return Runner(
-        model=_shared(model) if request.distributed else model,
+        model=_shared(model, task.idle_parameters) if request.distributed else model,
         work_dir=str(request.out / STATE),
         train_dataloader=loader,
         val_dataloader=held_out,
@@ -372,14 +403,15 @@ def _join_processes(device: str) -> None:
     torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
 
 
-def _shared(model: nn.Module) -> nn.Module:
+def _shared(model: nn.Module, idle_parameters: bool) -> nn.Module:
     """A model whose gradients are averaged over all processes.
 
-    Wrapped here because mmengine would name a GPU for each process, also on a CPU.
+    Wrapped here because mmengine would name a GPU for each process, also on a CPU. Parameters that
+    no process has a gradient for keep none.
     """
     from mmengine.model import MMDistributedDataParallel
 
-    wrapped: nn.Module = MMDistributedDataParallel(model)
+    wrapped: nn.Module = MMDistributedDataParallel(model, find_unused_parameters=idle_parameters)
     return wrapped
 
 
@@ -561,31 +593,47 @@ def header_of(
 
 
 class CurveWriter:
-    """``curve.csv``: one row per report, columns fixed by the first row."""
+    """``curve.csv``: one row per report. A value that is new gets a column, empty before.
+
+    Args:
+        path: of the file, which is begun anew, or continued where training resumes.
+        resumed_at: last iteration whose rows stay; None for a new training.
+    """
 
     def __init__(self, path: Path, resumed_at: int | None) -> None:
         self.path = path
-        self.columns: list[str] | None = None
+        self.columns: list[str] = []
         if resumed_at is None:
             path.unlink(missing_ok=True)
         elif path.is_file():
             # Rows after the state that training resumes from will be written again.
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["iteration"]) <= resumed_at]
-            path.unlink()
-            for row in rows:
-                self.write(row)
+            self._keep([row for row in self._rows() if int(row["iteration"]) <= resumed_at])
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one row."""
-        if self.columns is None:
-            self.columns = list(row)
-        new = not self.path.exists()
+        new = [name for name in row if name not in self.columns]
+        if new:
+            rows = self._rows() if self.columns else []
+            self.columns += new
+            self._keep(rows)
         with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.columns).writerow(row)
+
+    def _rows(self) -> list[dict[str, str]]:
+        """All rows so far; sets the columns where the file has more than are known."""
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            self.columns = self.columns or list(reader.fieldnames or ())
+            return list(reader)
+
+    def _keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the file anew with these rows, whole even if the process is killed meanwhile."""
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(self.path)
 
 
 def parameter_count(module: torch.nn.Module) -> int:

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from bench.errors import ConfigError
 from methods.adversarial.aligned_tap import AlignedTap, Side
 from methods.adversarial.data import IMAGE, VIDEO, Part, Step
+from methods.adversarial.disagreement import disagreement
 from methods.adversarial.flow import moved_to_next_frame
 from methods.adversarial.games import AlignmentResult, discriminators_alone
 from methods.adversarial.monitoring import Monitoring
 from methods.adversarial.networks import Output, SegmentationNetwork, apply_mode, set_domain
 from methods.adversarial.objectives import entropy_loss, foreground_iou, pseudo_label_loss
 from methods.adversarial.passes import Seen, left_unchanged, see
+from methods.adversarial.processes import rank, world_size
 from methods.adversarial.reversal import schedule
 from methods.adversarial.settings import AdaptationSettings
 from methods.adversarial.supervision import (
@@ -34,10 +36,13 @@ from methods.adversarial.supervision import (
 )
 from methods.adversarial.taps import AUXILIARY_TAPS
 from methods.adversarial.teacher import Copy, MovingAverage
-from methods.correspondence.pretext.clips import Normalise
+from methods.clips import Normalise
 
 SEED_STRIDE = 1_000_003
 """Seeds of a training's steps lie this far from those of the next training's."""
+
+RANK_STRIDE = 1_000_000_007
+"""Those of a process's steps lie this far from those of the next process's."""
 
 
 class Adaptation(nn.Module):
@@ -130,7 +135,7 @@ class Adaptation(nn.Module):
         Where it is the discriminators' turn alone there are no others than theirs.
         """
         # Dropout and sampling depend on the step alone, so that a resumed training repeats them.
-        torch.manual_seed(self.seed * SEED_STRIDE + self.step)
+        torch.manual_seed(self.seed * SEED_STRIDE + self.step + rank() * RANK_STRIDE)
         if self._taps() and discriminators_alone(self.settings.game, self.spent, self.step):
             return self._discriminator_losses(step)
         for average in (self.reference, self.teacher):
@@ -158,7 +163,9 @@ class Adaptation(nn.Module):
         seeing = [self.network] if self.auxiliary is None else [self.network, self.auxiliary]
         with left_unchanged(seeing):
             images, clips = self._see(step)
-            if self.auxiliary is not None and self._auxiliary_taps:
+            if self.auxiliary is not None and (
+                self._auxiliary_taps or self.settings.by_disagreement
+            ):
                 images, clips = self._see_auxiliary(self.auxiliary, images, clips)
             played = list(self._sides(images, clips))
         losses = {
@@ -196,7 +203,10 @@ class Adaptation(nn.Module):
         self, head: AuxiliaryHead, *parts: Seen | None
     ) -> tuple[Seen | None, Seen | None]:
         """Show the auxiliary head what it is needed for of both domains."""
-        images, clips = (with_auxiliary(head, one, self._auxiliary_taps) for one in parts)
+        # Of several processes one may have labels where another has none, and both must have the
+        # same losses.
+        wanted = self.settings.by_disagreement or world_size() > 1
+        images, clips = (with_auxiliary(head, one, self._auxiliary_taps, wanted) for one in parts)
         return images, clips
 
     @property
@@ -257,6 +267,7 @@ class Adaptation(nn.Module):
         domains = torch.cat([one.per_frame(one.part.domains) for one in seen])
         labels = torch.cat([self.main_labels(one.part) for one in seen])
         probabilities = _together([one.probabilities for one in references])
+        distances = _together([self._disagreement(one) for one in seen])
         for tap in self._taps():
             name = tap.settings.tap
             maps = (
@@ -264,8 +275,16 @@ class Adaptation(nn.Module):
                 _together([one.maps.get(name) for one in references]),
                 labels,
                 probabilities,
+                distances,
             )
             yield tap, (_side(maps, domains == IMAGE), _side(maps, domains == VIDEO))
+
+    def _disagreement(self, seen: Seen) -> Tensor | None:
+        """Of the main head and the auxiliary one; None where no alignment asks for it."""
+        if not self.settings.by_disagreement:
+            return None
+        assert seen.auxiliary is not None
+        return disagreement(self.main_logits(seen.output), self.main_logits(seen.auxiliary))
 
     @torch.no_grad()
     def _reference_maps(self, seen: Seen, domain: int) -> ReferenceMaps:
@@ -319,7 +338,9 @@ def _together(maps: Sequence[Tensor | None]) -> Tensor | None:
 
 def _side(maps: Sequence[Tensor | None], rows: Tensor) -> Side:
     """The rows of one domain of each of a :class:`Side`'s fields."""
-    features, clustered, labels, probabilities = (None if m is None else m[rows] for m in maps)
+    features, clustered, labels, probabilities, distances = (
+        None if m is None else m[rows] for m in maps
+    )
     assert features is not None
     assert labels is not None
-    return Side(features, clustered, labels, probabilities)
+    return Side(features, clustered, labels, probabilities, distances)

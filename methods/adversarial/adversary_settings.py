@@ -51,6 +51,21 @@ class DiscriminatorSettings(MethodSettings):
     penalty: Literal["loss", "logit"] = "loss"
 
 
+class DisagreementSettings(MethodSettings):
+    """Weights of positions by how much two classifiers disagree there (CLAN).
+
+    The classifiers are the main head and the auxiliary one. Those of the paper take the same
+    features, and a further loss keeps their weights apart; these differ in what they take.
+
+    Attributes:
+        epsilon: the weight where they agree.
+        factor: beta, of one minus the cosine of their class probabilities.
+    """
+
+    epsilon: float = Field(default=0.4, ge=0)
+    factor: float = Field(default=40.0, ge=0)
+
+
 class AlignmentSettings(MethodSettings):
     """An adversarial loss at one tap.
 
@@ -62,6 +77,8 @@ class AlignmentSettings(MethodSettings):
         gate: where a position's share of a cluster enters: the ``"loss"`` of that cluster, which
             it weighs, or the ``"input"`` of that cluster's discriminator (MADA), for ``"token"``
             networks alone: in a map, the gates' outline would tell the domains apart.
+        disagreement: how much each position of video counts, where two classifiers tell its class;
+            for the global loss. None counts all alike. It needs ``training.auxiliary_weight``.
         discriminator: the opponent.
     """
 
@@ -69,6 +86,7 @@ class AlignmentSettings(MethodSettings):
     loss: Literal["global", "clustered"] = "global"
     weight: float = Field(default=0.01, ge=0)
     gate: Literal["loss", "input"] = "loss"
+    disagreement: DisagreementSettings | None = None
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
 
     @model_validator(mode="after")
@@ -84,6 +102,10 @@ class AlignmentSettings(MethodSettings):
             raise ValueError(
                 f"a pair discriminator needs the global loss and a tap among {outputs}; set "
                 "discriminator.network to token, pixel or patch for clusters and for features"
+            )
+        if self.disagreement is not None and self.loss == "clustered":
+            raise ValueError(
+                "disagreement needs the global loss; leave it out, or set loss to global"
             )
         if self.gate == "input" and (self.loss == "global" or network != "token" or joint):
             raise ValueError(
@@ -142,7 +164,8 @@ class ClusterSettings(MethodSettings):
         clip: largest soft assignment; None for no limit.
         match: whether clusters keep their identity over a refresh (Hungarian matching).
         weighting: of clusters in the loss.
-        fewest: tokens of each domain that a cluster needs in a batch to count.
+        fewest: tokens of each domain that a cluster needs in a batch to count, those of all
+            processes together.
         decay: of ``"ema"`` prototypes per step.
         teacher_decay: of the network's moving average per step.
         confidence: least probability of a ``"prediction"`` that counts.

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from bench.video import VOID
 from methods.adversarial.adversary_settings import AlignmentSettings
 from methods.adversarial.clusters import Clusters
+from methods.adversarial.disagreement import position_weight
 from methods.adversarial.games import Alignment, AlignmentResult
 from methods.adversarial.monitoring import Monitoring
 from methods.adversarial.monitors import (
@@ -24,6 +25,7 @@ from methods.adversarial.monitors import (
 )
 from methods.adversarial.objectives import cell_labels
 from methods.adversarial.partition import Refresh, TokenContext
+from methods.adversarial.processes import gather_rows
 from methods.adversarial.settings import AdaptationSettings
 from methods.adversarial.taps import is_output
 from methods.adversarial.tokens import (
@@ -43,12 +45,14 @@ class Side(NamedTuple):
         clustered: float ``(N, C', h', w')``, what clusters are made of; None for global losses.
         labels: integers ``(N, H, W)``: classes, 255 unknown.
         probabilities: float ``(N, classes, H, W)`` of the classes; None where nothing needs them.
+        disagreement: float ``(N, 1, H, W)`` of two classifiers; None where nothing needs it.
     """
 
     features: Tensor
     clustered: Tensor | None
     labels: Tensor
     probabilities: Tensor | None
+    disagreement: Tensor | None = None
 
 
 class Moment(NamedTuple):
@@ -56,7 +60,7 @@ class Moment(NamedTuple):
 
     Attributes:
         monitors: of the step.
-        features: tokens or maps of images and of video, without gradient.
+        features: this process's tokens or maps of images and of video, without gradient.
     """
 
     monitors: dict[str, float]
@@ -140,13 +144,16 @@ class AlignedTap(nn.Module):
             spent: share of the training that is over.
         """
         rows = [self._rows(side) for side in sides]
-        judged = [self._judged(side, chosen) for side, chosen in zip(sides, rows, strict=True)]
+        judged = [
+            self._laid_out(side.features, chosen) for side, chosen in zip(sides, rows, strict=True)
+        ]
         refreshed = self._renew_clusters(sides, rows, step)
         shares = [
             self._assign(side, chosen, domain)
             for domain, (side, chosen) in enumerate(zip(sides, rows, strict=True))
         ]
-        result: AlignmentResult = self.alignment(*judged, *shares, strength, size)
+        weight = self._video_weight(sides[1], rows[1])
+        result: AlignmentResult = self.alignment(*judged, *shares, strength, size, weight)
         self.skipped += int(result.monitors["skipped"])
         self.watch.update(result.monitors["discriminator_loss"])
         accuracies = result.monitors["accuracy_image"], result.monitors["accuracy_video"]
@@ -166,7 +173,10 @@ class AlignedTap(nn.Module):
 
     @property
     def collapsed(self) -> bool:
-        """Whether the game was over in the last step; False before the first."""
+        """Whether the game was over in the last step; False before the first.
+
+        Features are this process's alone here: the first process asks, and no other.
+        """
         return self.moment is not None and self._opponent(self.moment).collapsed
 
     def _rows(self, side: Side) -> Tensor | None:
@@ -176,16 +186,25 @@ class AlignedTap(nn.Module):
         _, rows = sample_tokens(side.features.detach(), self.training_settings.tokens)
         return rows
 
-    def _judged(self, side: Side, rows: Tensor | None) -> Tensor:
-        """Features as the discriminator takes them."""
+    def _laid_out(self, maps: Tensor, rows: Tensor | None) -> Tensor:
+        """Maps on the grid of the features, as the discriminator takes features."""
         if rows is not None:
-            return flatten_positions(side.features)[rows]
+            return flatten_positions(maps)[rows]
         frames = self.training_settings.domains.clip_frames
         if self.settings.discriminator.network == "patch3d":
-            return unfold_clips(side.features, frames)
+            return unfold_clips(maps, frames)
         if self.settings.discriminator.network == "pair":
-            return adjacent_pairs(side.features, frames)
-        return side.features
+            return adjacent_pairs(maps, frames)
+        return maps
+
+    def _video_weight(self, video: Side, rows: Tensor | None) -> Tensor | None:
+        """How much each position judged counts; a pair of frames as much as their mean."""
+        if self.settings.disagreement is None:
+            return None
+        assert video.disagreement is not None
+        distance = F.adaptive_avg_pool2d(video.disagreement, grid_of(video))
+        weight = self._laid_out(position_weight(distance, self.settings.disagreement), rows)
+        return weight.mean(1, keepdim=True)
 
     def _clustered_tokens(self, side: Side, rows: Tensor | None) -> Tensor:
         """What clusters see at the positions judged."""
@@ -238,14 +257,14 @@ class AlignedTap(nn.Module):
     def _cluster_health(
         self, images: Side, rows: Tensor | None, shares: list[Tensor | None]
     ) -> ClusterHealth | None:
-        """How the step's clusters lie; None without any."""
+        """How the step's clusters lie to all processes' tokens; None without any."""
         image_share, video_share = shares
         if image_share is None or video_share is None:
             return None
-        labels = self._labels(images, rows)
+        labels = gather_rows(self._labels(images, rows))
         return cluster_health(
-            image_share,
-            video_share,
+            gather_rows(image_share),
+            gather_rows(video_share),
             self.training_settings.clusters.fewest,
             labels if bool((labels != VOID).any()) else None,
             float(self.churn),
@@ -280,7 +299,8 @@ class AlignedTap(nn.Module):
         monitoring: Monitoring,
     ) -> list[str]:
         """Record how the game stands, and how it stood when it began; returns alarms."""
-        opponent = self._opponent(moment)
+        everyones = [gather_rows(maps) for maps in moment.features]
+        opponent = self._opponent(moment._replace(features=everyones))
         if begins:
             self.first.copy_(torch.tensor([opponent.feature_norm, opponent.participation]))
         monitors = dict(moment.monitors)

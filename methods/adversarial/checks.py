@@ -13,30 +13,22 @@ HALVED = ("shuffled", "image_image", "video_video")
 """Pairings that need two of a kind in every step."""
 
 
-def check(network: NetworkSettings, settings: AdaptationSettings, distributed: bool) -> None:
+def check(network: NetworkSettings, settings: AdaptationSettings) -> None:
     """Refuse recipes that cannot mean anything.
 
     Args:
         network: that is trained.
         settings: the recipe.
-        distributed: whether several processes train.
 
     Raises:
         ConfigError: says which setting.
     """
-    if distributed and settings.alignments:
-        raise ConfigError(
-            "training.alignments",
-            "adversarial losses in several processes",
-            "one process",
-            "Train without torchrun: clusters are made of one process's tokens.",
-        )
     _check_labels(network, settings)
     _check_clips(network, settings)
     _check_pairs(settings)
     _check_auxiliary_taps(settings)
     _check_pseudo_labels(settings)
-    _check_video_is_seen(settings, distributed)
+    _check_video_is_seen(settings)
     if settings.domains.pairing in HALVED and min(settings.images, settings.clips) < 2:
         raise ConfigError(
             "training.images",
@@ -109,6 +101,13 @@ def _check_pairs(settings: AdaptationSettings) -> None:
 
 def _check_auxiliary_taps(settings: AdaptationSettings) -> None:
     """The auxiliary head exists where it is trained, and copies of the network have none."""
+    if settings.by_disagreement and settings.auxiliary_weight == 0:
+        raise ConfigError(
+            "training.auxiliary_weight",
+            "0 with an alignment by the disagreement of two classifiers",
+            "a weight above 0, without which there is no second classifier",
+            "Set training.auxiliary_weight (0.1 is usual), or leave out disagreement.",
+        )
     found = [one for one in settings.alignments if one.tap in AUXILIARY_TAPS]
     if found and settings.auxiliary_weight == 0:
         raise ConfigError(
@@ -142,7 +141,7 @@ def _check_pseudo_labels(settings: AdaptationSettings) -> None:
         )
 
 
-def _check_video_is_seen(settings: AdaptationSettings, distributed: bool) -> None:
+def _check_video_is_seen(settings: AdaptationSettings) -> None:
     """Losses and labels on video need a pairing that has video."""
     domains = settings.domains
     wanted = settings.entropy_weight or settings.pseudo_label_weight or domains.labelled_videos
@@ -159,11 +158,4 @@ def _check_video_is_seen(settings: AdaptationSettings, distributed: bool) -> Non
             f"{domains.labelled_videos} with images in the place of videos",
             "0 with domains.pairing=second_images",
             "Set it to 0, or another pairing.",
-        )
-    if distributed and settings.auxiliary_weight > 0 and not domains.use_image_labels:
-        raise ConfigError(
-            "training.auxiliary_weight",
-            f"{settings.auxiliary_weight} in several processes without image labels",
-            "0, since a process may draw no labelled frame",
-            "Train without torchrun, or without the auxiliary loss.",
         )

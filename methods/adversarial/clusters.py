@@ -23,6 +23,7 @@ from methods.adversarial.partition import (
     TokenContext,
     TrueClasses,
 )
+from methods.adversarial.processes import broadcast_from_first, gather_rows
 from methods.adversarial.prototypes import (
     BatchPrototypes,
     MovingPrototypes,
@@ -48,7 +49,8 @@ class Clusters(nn.Module):
     """Assigns tokens to clusters.
 
     In each step of the training first :meth:`collect`, then :meth:`refresh` if :meth:`due`, then
-    :meth:`assign`: clusters that follow the batch have then seen both its domains.
+    :meth:`assign`: clusters that follow the batch have then seen both its domains. Where several
+    processes train they see each other's tokens, and all have the same clusters.
 
     Args:
         settings: of the clusters.
@@ -74,11 +76,13 @@ class Clusters(nn.Module):
         """See a batch: store a few of its tokens, and let moving prototypes follow all of them.
 
         Args:
-            image_tokens: float ``(M, C)``.
-            video_tokens: float ``(M', C)``.
+            image_tokens: float ``(M, C)``, as many in every process.
+            video_tokens: float ``(M', C)``, as many in every process.
         """
         with torch.autocast(image_tokens.device.type, enabled=False):
-            self.partition.collect(image_tokens.float(), video_tokens.float())
+            self.partition.collect(
+                gather_rows(image_tokens.float()), gather_rows(video_tokens.float())
+            )
 
     def due(self, step: int) -> bool:
         """Whether to call :meth:`refresh` in this step of the training.
@@ -95,7 +99,10 @@ class Clusters(nn.Module):
         Raises:
             MethodError: too few tokens; ask :meth:`due` first.
         """
-        return self.partition.refresh()
+        report = self.partition.refresh()
+        # The same everywhere up to how each processor rounds; from here on exactly the same.
+        broadcast_from_first(self.buffers())
+        return report
 
     @torch.no_grad()
     def assign(self, tokens: Tensor, context: TokenContext) -> Tensor:

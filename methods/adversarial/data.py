@@ -12,11 +12,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.training import ENDLESS
 from methods.adversarial.augment import Clip, augment, resize
-from methods.adversarial.material import Material, Stills
+from methods.adversarial.material import Material, Stills, Videos
 from methods.adversarial.settings import AdaptationSettings
 
 IMAGE, VIDEO, NEITHER = 0, 1, -1
@@ -78,6 +79,9 @@ class Steps:
         self.counts = counts
         self.seed = seed
         self.length = length
+        self._frequencies: NDArray[np.float64] | None = None
+        if settings.domains.video_sampling == "length" and isinstance(targets, Videos):
+            self._frequencies = np.array([len(video) for video in targets.videos], np.float64)
 
     def __len__(self) -> int:
         return self.length
@@ -95,7 +99,14 @@ class Steps:
         split = self.settings.split_seed
         pairing = self.settings.domains.pairing
         images = draw(self.images, image_domains, pairing == "image_image", split, of_images)
-        targets = draw(self.targets, target_domains, pairing == "video_video", split, of_targets)
+        targets = draw(
+            self.targets,
+            target_domains,
+            pairing == "video_video",
+            split,
+            of_targets,
+            self._frequencies,
+        )
         augmentation = self.settings.augmentation
         return Step(
             self._part(images, image_domains, of_images, augmentation.video_like),
@@ -142,8 +153,9 @@ def draw(
     halved: bool,
     split_seed: int,
     random: np.random.Generator,
+    frequencies: NDArray[np.float64] | None = None,
 ) -> list[Clip]:
-    """Clips of different items, all being equally likely.
+    """Clips of different items, as far as there are enough.
 
     Args:
         material: that is drawn from.
@@ -151,16 +163,18 @@ def draw(
         halved: whether the two domains are halves of the material.
         split_seed: which halves.
         random: where the draw comes from.
+        frequencies: of the items, in proportion; None draws all alike.
     """
     if not domains:
         return []
     order = np.random.default_rng(split_seed).permutation(len(material))
     half = len(order) // 2
     pools = [order[:half], order[half:]] if halved else [order]
-    streams = [
-        iter(random.choice(pool, len(domains), replace=len(pool) < len(domains)).tolist())
-        for pool in pools
-    ]
+    streams = []
+    for pool in pools:
+        shares = None if frequencies is None else frequencies[pool] / frequencies[pool].sum()
+        repeated = len(pool) < len(domains)
+        streams.append(iter(random.choice(pool, len(domains), repeated, shares).tolist()))
     return [material.clip(next(streams[domain if halved else 0]), random) for domain in domains]
 
 

@@ -17,7 +17,7 @@ from bench.video import Video
 from methods.adversarial.material import Images, Material, Memory, SharpestFrames, Stills, Videos
 from methods.adversarial.pseudo_masks import DETECTOR, PseudoMasked
 from methods.adversarial.settings import AdaptationSettings, NetworkSettings
-from methods.correspondence.training import FRAME_RATE
+from methods.clips import FRAME_RATE
 
 SALIENCY = ("ecssd", "msra10k")
 """Datasets whose labels are one salient object per image."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from bench.errors import ConfigError, MethodError
 from methods.adversarial.adversary_settings import AlignmentSettings, ClusterSettings, GameSettings
 from methods.adversarial.discriminators import build_discriminator
-from methods.adversarial.judging import Judged, judge
+from methods.adversarial.judging import Judged, Judgement, judge
 from methods.adversarial.losses import (
     ClusterWeights,
     Criterion,
@@ -36,6 +36,7 @@ from methods.adversarial.losses import (
     soften_targets,
 )
 from methods.adversarial.penalty import squared_gradient_norm
+from methods.adversarial.processes import mean_over_processes, sum_over_processes
 from methods.adversarial.reversal import reverse_gradient
 from methods.adversarial.tokens import flatten_positions, unflatten_positions
 
@@ -78,7 +79,8 @@ class AlignmentResult(NamedTuple):
             (1 where no cluster was valid, else 0); ``feature_norm_image`` and
             ``feature_norm_video``, mean L2 norms; ``gradient_penalty``, weight included, where
             there is one, which ``discriminator_loss`` is without. NaN where nothing was judged, so
-            that a skipped step is not mistaken for a discriminator that wins.
+            that a skipped step is not mistaken for a discriminator that wins. Where several
+            processes train, they are those of all processes' tokens, and the same in all.
     """
 
     network_loss: Tensor
@@ -156,6 +158,7 @@ class Alignment(nn.Module):
         video_assignment: Tensor | None,
         strength: float,
         size: tuple[int, int] | None = None,
+        video_weight: Tensor | None = None,
     ) -> AlignmentResult:
         """Play one step.
 
@@ -173,6 +176,9 @@ class Alignment(nn.Module):
                 Lambda is this times ``settings.weight``; the multiplication is done here.
             size: height and width of the input in pixels, to which patch discriminators at output
                 taps upsample (AdaptSegNet). None leaves the maps as they are.
+            video_weight: float, laid out like the features with one channel: times which each
+                position of video counts in both losses, as in CLAN. None is 1. The penalty on the
+                discriminator's gradient and the accuracies are without it.
 
         Raises:
             MethodError: if shapes do not fit.
@@ -180,7 +186,7 @@ class Alignment(nn.Module):
         if self.clustered and (image_assignment is None or video_assignment is None):
             return self._skip(image_features, video_features)
         image = Judged(image_features, self._shares(image_features, image_assignment))
-        video = Judged(video_features, self._shares(video_features, video_assignment))
+        video = Judged(video_features, self._shares(video_features, video_assignment), video_weight)
         balance = self._balance(image, video)
         strength = strength * self.settings.weight
         term = self._discriminator_term(image, video, balance, strength, size)
@@ -189,7 +195,7 @@ class Alignment(nn.Module):
         if self.settings.discriminator.penalty_weight == 0:
             return AlignmentResult(network, term.value, monitors)
         penalty = self._penalty(image, video, balance, size)
-        monitors["gradient_penalty"] = penalty.item()
+        monitors["gradient_penalty"] = mean_over_processes(penalty.detach()).item()
         return AlignmentResult(network, term.value + penalty, monitors)
 
     def _shares(self, features: Tensor, assignment: Tensor | None) -> Tensor:
@@ -212,8 +218,8 @@ class Alignment(nn.Module):
 
     def _balance(self, image: Judged, video: Judged) -> ClusterWeights:
         """Weights by masses before any pooling: ``fewest`` counts positions of the features."""
-        image_mass = flatten_positions(image.assignment).sum(0)
-        video_mass = flatten_positions(video.assignment).sum(0)
+        masses = [flatten_positions(one.assignment).sum(0) for one in (image, video)]
+        image_mass, video_mass = sum_over_processes(torch.stack(masses))
         if self.clusters is None:
             return cluster_weights(image_mass, video_mass, "uniform", 0)
         return cluster_weights(
@@ -222,7 +228,7 @@ class Alignment(nn.Module):
 
     def _judge(
         self, judged: Judged, size: tuple[int, int] | None, constant: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Judgement:
         """See :func:`methods.adversarial.judging.judge`."""
         return judge(self.discriminator, judged, self.settings.gate, size, constant)
 
@@ -239,17 +245,18 @@ class Alignment(nn.Module):
                 return judged._replace(features=reverse_gradient(judged.features, strength))
             return judged._replace(features=judged.features.detach())
 
-        image_logits, image_share = self._judge(seen(image, self.direction == "both"), size)
-        video_logits, video_share = self._judge(seen(video, True), size)
+        of_image = self._judge(seen(image, self.direction == "both"), size)
+        of_video = self._judge(seen(video, True), size)
         return discriminator_loss(
-            image_logits,
-            video_logits,
-            image_share,
-            video_share,
+            of_image.logits,
+            of_video.logits,
+            of_image.share,
+            of_video.share,
             balance,
             self.criterion,
             self.game.label_smoothing,
             self._clip,
+            of_video.weight,
         )
 
     def _network_loss(
@@ -266,8 +273,10 @@ class Alignment(nn.Module):
         confused = self.game.loss == "confusion"
 
         def loss(judged: Judged, target: float) -> Tensor:
-            logits, share = self._judge(judged, size, constant=True)
-            return confounding_loss(logits, share, balance, target, self.criterion, self._clip)
+            logits, share, weight = self._judge(judged, size, constant=True)
+            return confounding_loss(
+                logits, share, balance, target, self.criterion, self._clip, weight
+            )
 
         video_loss = loss(video, 0.5 if confused else 0.0)
         if self.direction == "video_to_image":
@@ -286,7 +295,7 @@ class Alignment(nn.Module):
 
         def penalty(judged: Judged, target: float) -> Tensor:
             def scores(features: Tensor) -> Tensor:
-                logits, share = self._judge(judged._replace(features=features), size)
+                logits, share, _ = self._judge(judged._replace(features=features), size)
                 if settings.penalty == "logit":
                     values = domain_logits(logits, self.criterion)
                 else:
@@ -327,7 +336,8 @@ class Alignment(nn.Module):
             for cluster, accuracy in enumerate(term.cluster_accuracy):
                 values[f"accuracy_cluster_{cluster}"] = accuracy
         # One transfer from the device for all of them.
-        numbers = torch.stack([value.float() for value in values.values()]).tolist()
+        shared = mean_over_processes(torch.stack([value.float() for value in values.values()]))
+        numbers = shared.tolist()
         return dict(zip(values, numbers, strict=True)) | {"skipped": float(term.skipped)}
 
 

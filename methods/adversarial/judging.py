@@ -24,10 +24,27 @@ class Judged(NamedTuple):
     Attributes:
         features: tokens ``(M, C)``, maps ``(N, C, h, w)`` or clips ``(B, C, T, h, w)``.
         assignment: of the same positions, or of another grid: ``(M, K)``, ``(N, K, h', w')``, ....
+        weight: times which each position's loss counts, laid out like ``assignment`` with one
+            channel; None is 1.
     """
 
     features: Tensor
     assignment: Tensor
+    weight: Tensor | None = None
+
+
+class Judgement(NamedTuple):
+    """What is said of one domain, position by position of the discriminator's output.
+
+    Attributes:
+        logits: float ``(M, outputs)``.
+        share: float ``(M, K)``, of each cluster.
+        weight: float ``(M, 1)``, times which the loss counts; None is 1.
+    """
+
+    logits: Tensor
+    share: Tensor
+    weight: Tensor | None
 
 
 def judge(
@@ -36,7 +53,7 @@ def judge(
     gate: Gate,
     size: tuple[int, int] | None,
     constant: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> Judgement:
     """Logits and what they weigh in each cluster, on the discriminator's output grid.
 
     Args:
@@ -45,20 +62,19 @@ def judge(
         gate: where assignments enter.
         size: of the network's input, for output taps.
         constant: whether the discriminator's parameters are constants.
-
-    Returns:
-        Logits ``(M, outputs)`` and shares ``(M, K)``.
     """
     if gate == "input":
         return _judge_gated(discriminator, judged, constant)
     logits = _logits(discriminator, judged, size, constant)
-    pooled = pool_to_grid(judged.assignment, logits.shape[2:])
-    return flatten_positions(logits), flatten_positions(pooled)
+
+    def on_grid(maps: Tensor) -> Tensor:
+        return flatten_positions(pool_to_grid(maps, logits.shape[2:]))
+
+    weight = None if judged.weight is None else on_grid(judged.weight)
+    return Judgement(flatten_positions(logits), on_grid(judged.assignment), weight)
 
 
-def _judge_gated(
-    discriminator: Discriminator, judged: Judged, constant: bool
-) -> tuple[Tensor, Tensor]:
+def _judge_gated(discriminator: Discriminator, judged: Judged, constant: bool) -> Judgement:
     """Each cluster's logits of tokens times their share of it.
 
     The share is no weight of the loss then. Tokens without any are left out: zeros tell nothing.
@@ -72,7 +88,7 @@ def _judge_gated(
         logits = _logits(discriminator, Judged(judged.features * share, alone), None, constant)
         # One discriminator for all clusters has one output.
         columns.append(logits[:, min(cluster, logits.shape[1] - 1)])
-    return torch.stack(columns, 1), (judged.assignment > 0).float()
+    return Judgement(torch.stack(columns, 1), (judged.assignment > 0).float(), judged.weight)
 
 
 def _logits(

@@ -8,6 +8,9 @@ CVPR 2018, for least squares; Wang et al., Classes matter: a fine-grained advers
 (FADA), ECCV 2020, for the softmax over domain and class; "Learning from labeled images and
 unlabeled videos for video segmentation" (submission to ICLR 2023) for discriminating within
 clusters. Its equations are not public: the balance of domains and the weights of clusters are ours.
+
+Where several processes train, masses and accuracies are those of all their tokens, and the mean of
+the processes' losses is the loss of all tokens together.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.errors import MethodError
+from methods.adversarial.processes import mean_over_processes, sum_over_processes
 
 Criterion = Literal["cross_entropy", "least_squares", "joint"]
 """How an output becomes a loss: of one logit, of one raw value, or of a softmax over 2K."""
@@ -169,7 +173,7 @@ def clustered_mean(
         A scalar, 0 where no cluster is valid.
     """
     # Invalid clusters are divided by 1 and then weighted by 0: neither value nor gradient is NaN.
-    mass = torch.where(balance.valid, assignment.sum(0), 1)
+    mass = torch.where(balance.valid, mean_over_processes(assignment.sum(0)), 1)
     means = (assignment.clamp(max=clip) / mass * losses).sum(0)
     return (balance.weights * means).sum()
 
@@ -183,6 +187,7 @@ def discriminator_loss(
     criterion: Criterion = "cross_entropy",
     label_smoothing: float = 0.0,
     clip: float = 1.0,
+    video_weight: Tensor | None = None,
 ) -> LossTerm:
     """Tell image from video: per valid cluster, half the mean over each domain's positions.
 
@@ -196,6 +201,7 @@ def discriminator_loss(
         criterion: see :func:`domain_losses`.
         label_smoothing: share of each target that is given to the wrong domain.
         clip: see :func:`clustered_mean`.
+        video_weight: float ``(M', 1)``, times which the losses of video count; None is 1.
 
     Raises:
         MethodError: if outputs and assignments do not fit together.
@@ -207,19 +213,25 @@ def discriminator_loss(
     _check_shapes(image_logits, image_share, outputs)
     _check_shapes(video_logits, video_share, outputs)
     if balance is None:
-        balance = cluster_weights(image_share.sum(0), video_share.sum(0), "min", 0)
+        masses = sum_over_processes(torch.stack([image_share.sum(0), video_share.sum(0)]))
+        balance = cluster_weights(masses[0], masses[1], "min", 0)
     image = domain_losses(image_logits, criterion)
     video = domain_losses(video_logits, criterion)
     value = 0.5 * (
         clustered_mean(image.mixed(label_smoothing), image_share, balance, clip)
-        + clustered_mean(video.mixed(1 - label_smoothing), video_share, balance, clip)
+        + clustered_mean(
+            _weighted(video.mixed(1 - label_smoothing), video_weight), video_share, balance, clip
+        )
     )
     with torch.no_grad():
-        right_image = _preferred(image.image, image.video) * image_share * balance.valid
-        right_video = _preferred(video.video, video.image) * video_share * balance.valid
-        image_mass = image_share.sum(0) * balance.valid
-        video_mass = video_share.sum(0) * balance.valid
-        per_cluster = right_image.sum(0) / image_mass + right_video.sum(0) / video_mass
+        right_image = _preferred(image.image, image.video) * image_share
+        right_video = _preferred(video.video, video.image) * video_share
+        counts = [rows.sum(0) for rows in (right_image, right_video, image_share, video_share)]
+        # One exchange between processes for all of them.
+        right_image, right_video, image_mass, video_mass = (
+            sum_over_processes(torch.stack(counts)) * balance.valid
+        )
+        per_cluster = right_image / image_mass + right_video / video_mass
         return LossTerm(
             value,
             right_image.sum() / image_mass.sum(),
@@ -236,6 +248,7 @@ def confounding_loss(
     target: float,
     criterion: Criterion = "cross_entropy",
     clip: float = 1.0,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """What the segmentation network minimises to make one domain's positions look otherwise.
 
@@ -246,13 +259,18 @@ def confounding_loss(
         target: 0 to look like images, 1 to look like video, 0.5 to look like either.
         criterion: see :func:`domain_losses`.
         clip: see :func:`clustered_mean`.
+        weight: float ``(M, 1)``, times which each position counts; None is 1.
 
     Returns:
         A scalar.
     """
     share = logits.new_ones((len(logits), 1)) if assignment is None else assignment
-    losses = domain_losses(logits, criterion).mixed(target)
+    losses = _weighted(domain_losses(logits, criterion).mixed(target), weight)
     return clustered_mean(losses, share, balance, clip)
+
+
+def _weighted(losses: Tensor, weight: Tensor | None) -> Tensor:
+    return losses if weight is None else losses * weight
 
 
 def _safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:

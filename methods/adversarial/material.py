@@ -16,7 +16,7 @@ from bench.video import RGB, VOID, LabelledImage, Mask, Video
 from methods.adversarial.augment import Clip, Labels
 from methods.adversarial.camera_path import camera_path, follow
 from methods.adversarial.settings import DomainSettings
-from methods.correspondence.pretext.clips import place, resize_short_side
+from methods.clips import place, resize_short_side
 
 SHARPNESS_FRAMES = 32
 """Frames of a video, evenly spaced, that its sharpest is looked for among."""

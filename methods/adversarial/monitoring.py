@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from methods.adversarial.monitors import MonitorLog
+from methods.adversarial.processes import rank
 
 MONITORS = "monitors.csv"
 ALARMS = "alarms.csv"
@@ -62,7 +63,7 @@ class Monitoring:
 
         Sentences that differ in numbers alone are the same alarm.
         """
-        if self._count(step, tap, sentence) == 1:
+        if self._count(step, tap, sentence) == 1 and rank() == 0:
             print(f"{tap}, step {step}: {sentence}", file=sys.stderr)
 
     def notes(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.video import VOID
+from methods.adversarial.processes import sum_over_processes, world_size
 
 SMOOTHING = 1.0
 """Pixels added to both sides of Dice's fraction, so that empty masks have a score."""
@@ -21,11 +22,13 @@ SMOOTHING = 1.0
 def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy over all pixels with a label; 0 where there are none.
 
+    The mean over processes, which gradients are of, is that over all processes' pixels.
+
     Args:
         logits: float ``(N, C, H, W)``.
         target: integers ``(N, H, W)``, 255 ignored.
     """
-    known = (target != VOID).sum().clamp(min=1)
+    known = _per_process((target != VOID).sum())
     return F.cross_entropy(logits, target.long(), ignore_index=VOID, reduction="sum") / known
 
 
@@ -42,7 +45,8 @@ def foreground_loss(logits: Tensor, target: Tensor) -> Tensor:
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     """One minus Dice's overlap of foreground probability and mask, mean over maps.
 
-    Maps without a labelled pixel do not count; if there is none with one the loss is 0.
+    Maps without a labelled pixel do not count; if there is none with one the loss is 0. The mean
+    over processes is that over all processes' maps.
 
     Args:
         logits: float ``(N, 2, H, W)``.
@@ -54,7 +58,12 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     overlap = 2 * (foreground * mask).sum(1) + SMOOTHING
     score = overlap / (foreground.sum(1) + mask.sum(1) + SMOOTHING)
     counted = known.any(1)
-    return ((1 - score) * counted).sum() / counted.sum().clamp(min=1)
+    return ((1 - score) * counted).sum() / _per_process(counted.sum())
+
+
+def _per_process(count: Tensor) -> Tensor:
+    """All processes' count, at least 1, by the number of processes."""
+    return sum_over_processes(count).clamp(min=1) / world_size()
 
 
 def entropy_loss(logits: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.video import LabelledImage
 from methods.adversarial.material import Images
-from methods.correspondence.pretext.clips import resize_short_side
+from methods.clips import resize_short_side
 from methods.shls.offline import DEFAULT_SOURCE, SaliencyMaps
 from methods.shls.training import CACHE
 

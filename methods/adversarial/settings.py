@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from bench.method import MethodSettings
+from bench.training import OptimiserSettings
 from methods.adversarial.adversary_settings import (
     AlignmentSettings,
     ClusterSettings,
@@ -95,6 +96,8 @@ class DomainSettings(MethodSettings):
         image_masks: images' masks: those that people drew, or pseudo-masks, for a foreground head:
             what a saliency detector finds (SHLS's, made without labels). No human mask of an image
             is looked at then, not for the score of held-out images either.
+        video_sampling: whether all videos are equally likely to be drawn, or each in proportion to
+            its number of frames.
         clip_frames: T, frames of a clip.
         clip_stride: smallest and largest number of frames between them.
         images_as: clips for 3D networks and pair discriminators: copies, a single frame, or a
@@ -110,6 +113,7 @@ class DomainSettings(MethodSettings):
     used_videos: float = Field(default=1.0, gt=0, le=1)
     use_image_labels: bool = True
     image_masks: Literal["human", "saliency"] = "human"
+    video_sampling: Literal["uniform", "length"] = "uniform"
     clip_frames: int = Field(default=2, ge=1)
     clip_stride: tuple[int, int] = (1, 5)
     images_as: Literal["copies", "single", "camera_path"] = "camera_path"
@@ -136,9 +140,9 @@ class AdaptationSettings(MethodSettings):
         batch_norm: what it does with two domains.
         augmentation: of both domains.
         domains: what they are.
-        images: per step.
-        clips: per step.
-        tokens: judged per domain, tap and step at most.
+        images: per step and process.
+        clips: per step and process.
+        tokens: judged per domain, tap, step and process at most.
         auxiliary_weight: of a second segmentation loss, on a head of its own at the encoder's last
             stage but one (AdaptSegNet: 0.1). The head is for training alone: exported weights are
             without it. Its output can be aligned, at ``aux_logits``, ``aux_prob`` and ``aux_ent``.
@@ -148,9 +152,10 @@ class AdaptationSettings(MethodSettings):
         pseudo_label_decay: of that moving average per step.
         pseudo_label_frame: whose prediction becomes a frame's label: its own, or that of the
             clip's frame before it, moved along optical flow (after TPS).
-        learning_rate: of AdamW for the encoder.
+        learning_rate: of the encoder.
         head_factor: by which heads and new modules learn faster.
-        weight_decay: of AdamW.
+        weight_decay: of the network.
+        optimiser: of the network, and how all learning rates fall. Discriminators have Adam.
         clip_gradient: largest gradient norm of the segmentation network.
         held_out: images never trained on, for the curve.
         split_seed: which images these are.
@@ -177,6 +182,7 @@ class AdaptationSettings(MethodSettings):
     learning_rate: float = Field(default=3e-4, gt=0)
     head_factor: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
+    optimiser: OptimiserSettings = OptimiserSettings()
     clip_gradient: float = Field(default=1.0, gt=0)
     held_out: int = Field(default=100, ge=1)
     split_seed: int = 0
@@ -188,6 +194,11 @@ class AdaptationSettings(MethodSettings):
     def clustered(self) -> bool:
         """Whether any alignment works within clusters."""
         return any(alignment.loss == "clustered" for alignment in self.alignments)
+
+    @property
+    def by_disagreement(self) -> bool:
+        """Whether any alignment weighs positions by the disagreement of two classifiers."""
+        return any(alignment.disagreement is not None for alignment in self.alignments)
 
     @property
     def in_pairs(self) -> bool:

@@ -75,17 +75,20 @@ class AuxiliaryHead(nn.Module):
         )
 
 
-def with_auxiliary(head: AuxiliaryHead, seen: Seen | None, taps: Sequence[str]) -> Seen | None:
+def with_auxiliary(
+    head: AuxiliaryHead, seen: Seen | None, taps: Sequence[str], wanted: bool = False
+) -> Seen | None:
     """A domain with the auxiliary head's output, where that is needed; else as it was.
 
-    It is where labels may be trained on, or where a tap of the head is asked for.
+    It is where labels may be trained on, where a tap of the head is asked for, or in any case.
 
     Args:
         head: applied once.
         seen: what was seen of the domain, with the tap :data:`AUXILIARY_TAP`.
         taps: of the head.
+        wanted: whether in any case.
     """
-    if seen is None or not (taps or bool(seen.part.supervised.any())):
+    if seen is None or not (taps or wanted or bool(seen.part.supervised.any())):
         return seen
     size = (seen.frames.shape[-2], seen.frames.shape[-1])
     return seen._replace(auxiliary=head(seen.output.taps[AUXILIARY_TAP], size, taps))

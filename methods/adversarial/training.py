@@ -45,7 +45,7 @@ def training_task(
         DataError: broken images or videos.
         MethodError: weights to start from that do not fit.
     """
-    check(network_settings, settings, request.distributed)
+    check(network_settings, settings)
     network = build_network(network_settings, request.seed)
     if request.start is not None:
         load_strictly(network, read_weights(request.start), request.start)
@@ -72,6 +72,7 @@ def training_task(
             {"params": heads, "lr": settings.learning_rate * settings.head_factor},
             {
                 "params": discriminators,
+                "optimiser": "adamw",
                 "lr": settings.game.discriminator_learning_rate,
                 "betas": DISCRIMINATOR_BETAS,
                 "weight_decay": 0.0,
@@ -79,6 +80,10 @@ def training_task(
         ],
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
+        optimiser=settings.optimiser,
+        # Discriminators until there are clusters, the network while they learn alone, and what
+        # a process draws no labels for.
+        idle_parameters=bool(settings.alignments) or settings.auxiliary_weight > 0,
         clip_gradient=settings.clip_gradient,
         clip_parameters=encoder + heads,
         validate_every=settings.validate_every,

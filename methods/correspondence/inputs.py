@@ -22,12 +22,10 @@ from PIL import Image
 from torch import Tensor
 
 from bench.video import RGB, Mask
+from methods.clips import IMAGENET_MEAN, IMAGENET_STD
 
 Preparation: TypeAlias = Callable[[RGB], Tensor]
 """From a frame uint8 ``(H, W, 3)`` to float32 ``(3, H, W)`` or ``(1, H, W)``."""
-
-IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)
-IMAGENET_STD = np.array((0.229, 0.224, 0.225), np.float32)
 
 LAB_MEAN = np.array((50, 0, 0), np.float32)
 LAB_STD = np.array((50, 127, 127), np.float32)

@@ -16,6 +16,7 @@ from bench.errors import ConfigError
 from bench.method import LabelRegime, MethodSettings
 from bench.training import TrainingRequest, TrainingTask, read_header, regime_from
 from bench.video import Video
+from methods.clips import FRAME_RATE
 from methods.correspondence.checkpoint import load_encoder
 from methods.correspondence.encoder import Encoder, EncoderSettings
 from methods.correspondence.preactivation import PreactivationEncoder
@@ -37,9 +38,6 @@ from methods.correspondence.pretext import (
 from methods.correspondence.pretext.clips import Clips, collate, split_videos
 
 AnyEncoder = Encoder | PreactivationEncoder
-
-FRAME_RATE = 24.0
-"""Frames per second of DAVIS and most web video; for hours of video where nothing says it."""
 
 
 class ClipTraining(MethodSettings):

@@ -23,7 +23,9 @@ from bench.training import (
     STATE,
     WEIGHTS,
     Budget,
+    CurveWriter,
     EndlessSampler,
+    OptimiserSettings,
     TrainingRequest,
     TrainingTask,
     load_strictly,
@@ -119,6 +121,26 @@ def test_schedule_rises_stays_and_falls_to_zero() -> None:
     assert schedule(0.8) == pytest.approx(0.5)
     assert schedule(1) == 0
     assert schedule(1.3) == 0
+
+
+@pytest.mark.parametrize("power", [0.9, 1.0, 2.0])
+def test_poly_schedule_by_iteration(power: float) -> None:
+    """As DeepLab writes it, with iterations; warm-up multiplies."""
+    settings = OptimiserSettings(schedule="poly", power=power, warm_up=0.0)
+    warm = OptimiserSettings(schedule="poly", power=power, warm_up=0.25)
+    most = 40
+    for iteration in range(most + 3):
+        rate = (1 - iteration / most) ** power if iteration < most else 0.0
+        found = schedule(iteration / most, settings)
+        assert found == pytest.approx(rate)
+        rising = iteration / 10 if iteration < 10 else 1.0
+        assert schedule(iteration / most, warm) == pytest.approx(rate * rising)
+
+
+def test_the_usual_schedule_is_what_it_was() -> None:
+    for spent in torch.linspace(0, 1.2, 400).tolist():
+        before = spent / 0.02 if spent < 0.02 else min(1.0, max(0.0, (1 - spent) / (1 - 0.6)))
+        assert schedule(spent) == before
 
 
 def test_sampler_shares_out_all_numbers() -> None:
@@ -220,6 +242,109 @@ def test_resuming_remembers_the_best_weights(tmp_path: Path, later: float) -> No
     path = train(task(Fixed(later)), request(tmp_path, "20it", resume=True))
     assert read_header(path)["closeness"] == max(0.5, later)
     assert read_header(path)["iterations"] == (10 if later < 0.5 else 20)
+
+
+SGD = OptimiserSettings(name="sgd", schedule="poly", warm_up=0.0)
+
+
+def mixed(model: Line) -> list[dict[str, Any]]:
+    """The layer by the task's optimiser, batch normalisation by Adam."""
+    return [
+        {"params": list(model.layer.parameters())},
+        {"params": list(model.norm.parameters()), "optimiser": "adamw", "lr": 0.02},
+    ]
+
+
+def test_optimisers_are_torchs_own(tmp_path: Path) -> None:
+    """By hand with one of each, under the schedule."""
+    trained, by_hand = Line(), Line()
+    changes = {"optimiser": SGD, "weight_decay": 0.01}
+    train(task(trained, parameters=mixed(trained), **changes), request(tmp_path, "30it"))
+    optimisers = [
+        torch.optim.SGD(by_hand.layer.parameters(), 0.05, 0.9, weight_decay=0.01),
+        torch.optim.AdamW(by_hand.norm.parameters(), 0.02, weight_decay=0.01),
+    ]
+    by_hand.train()
+    for number in range(30):
+        for optimiser, rate in zip(optimisers, (0.05, 0.02), strict=True):
+            optimiser.param_groups[0]["lr"] = rate * (1 - number / 30) ** 0.9
+            optimiser.zero_grad()
+        batch = torch.stack([Points(ENDLESS)[4 * number + place] for place in range(4)])
+        by_hand(batch)["fit"].backward()
+        for optimiser in optimisers:
+            optimiser.step()
+    for name, tensor in by_hand.state_dict().items():
+        assert torch.allclose(tensor, trained.state_dict()[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("groups", [mixed, None])
+def test_resumed_momentum_equals_an_uninterrupted_one(tmp_path: Path, groups: Any) -> None:
+    def asked(model: Line) -> TrainingTask:
+        given = {} if groups is None else {"parameters": groups(model)}
+        return task(model, optimiser=SGD, **given)
+
+    def stop(progress: Any) -> None:
+        if progress.iteration == 13:
+            raise KeyboardInterrupt
+
+    whole, resumed = Line(), Line()
+    train(asked(whole), request(tmp_path / "whole", "20it"))
+    with pytest.raises(KeyboardInterrupt):
+        train(asked(Line()), request(tmp_path / "parts", "20it"), stop)
+    train(asked(resumed), request(tmp_path / "parts", "20it", resume=True))
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    state = torch.load(
+        Path((tmp_path / "parts" / STATE / "last_checkpoint").read_text()), weights_only=True
+    )
+    momenta = [one for one in state["optimizer"]["state"].values() if "momentum_buffer" in one]
+    assert len(momenta) == (4 if groups is None else 2)
+
+
+def test_a_value_that_is_new_gets_a_column(tmp_path: Path) -> None:
+    """Also in a training that is resumed, which keeps the rows it has."""
+    path = tmp_path / CURVE
+
+    def rows() -> list[dict[str, str]]:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    curve = CurveWriter(path, None)
+    curve.write({"iteration": 20, "a": 1})
+    curve.write({"iteration": 40, "b": 2, "a": 3})
+    curve.write({"iteration": 60, "a": 4})
+    kept = [
+        {"iteration": "20", "a": "1", "b": ""},
+        {"iteration": "40", "a": "3", "b": "2"},
+    ]
+    assert rows() == [*kept, {"iteration": "60", "a": "4", "b": ""}]
+    resumed = CurveWriter(path, 40)
+    assert rows() == kept
+    resumed.write({"iteration": 60, "c": 5, "a": 4})
+    assert rows() == [
+        *({**row, "c": ""} for row in kept),
+        {"iteration": "60", "a": "4", "b": "", "c": "5"},
+    ]
+    assert [entry.name for entry in tmp_path.iterdir()] == [CURVE]
+    CurveWriter(path, None)
+    assert not path.exists()
+
+
+def test_losses_that_come_late_are_in_the_curve(tmp_path: Path) -> None:
+    class Late(Line):
+        calls = 0
+
+        def forward(self, batch: Tensor) -> dict[str, Tensor]:
+            self.calls += 1
+            losses = super().forward(batch)
+            return losses if self.calls <= 20 else losses | {"late": losses["fit"]}
+
+    train(task(Late(), validate_every=100), request(tmp_path / "t", "60it"))
+    with (tmp_path / "t" / CURVE).open(newline="") as file:
+        late = [row["late_loss"] for row in csv.DictReader(file)]
+    assert late[0] == ""
+    assert all(float(value) >= 0 for value in late[1:])
+    assert len(late) == 4
 
 
 def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -335,14 +460,17 @@ from pathlib import Path
 import torch
 from bench.training import train
 from tests.bench.test_training import Line, request, task
-model = Line()
-train(task(model), request(Path(sys.argv[1]), "12it", distributed=True))
+model, spent = Line(), []
+asked = task(model, progress=lambda share, step: spent.append(share))
+train(asked, request(Path(sys.argv[1]), "2s", distributed=True))
 import os
-torch.save(model.state_dict(), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pth")
+state = model.state_dict() | {"spent": torch.tensor(spent)}
+torch.save(state, Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pth")
 """
 
 
 def test_two_processes_end_with_the_same_weights(tmp_path: Path) -> None:
+    """With a time budget: whatever each one's clock says, learning rates are the same."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     out = tmp_path / "training"
@@ -365,6 +493,6 @@ def test_two_processes_end_with_the_same_weights(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (torch.load(out / f"rank{rank}.pth", weights_only=True) for rank in (0, 1))
-    for name in ("layer.weight", "layer.bias"):
+    for name in ("layer.weight", "layer.bias", "spent"):
         assert torch.equal(first[name], second[name])
     assert (out / WEIGHTS).is_file()

@@ -19,12 +19,9 @@ from bench.errors import ConfigError
 from bench.method import MethodSettings
 from bench.training import load_strictly, read_weights
 from bench.video import RGB
-from methods.correspondence.inputs import IMAGENET_MEAN, IMAGENET_STD, lab_bytes
-from methods.correspondence.pretext.clips import (
-    Sample,
-    crop_at_random,
-    resize_short_side,
-)
+from methods.clips import IMAGENET_MEAN, IMAGENET_STD, resize_short_side
+from methods.correspondence.inputs import lab_bytes
+from methods.correspondence.pretext.clips import Sample, crop_at_random
 
 AB_WEIGHT = 10.0
 """Of the two colour channels beside the lightness, whose range is much larger."""

@@ -1,7 +1,8 @@
 """Clips of unlabelled videos: which frames a sample is made of, and where they come from.
 
-A system's settings say which frames it wants (:func:`place`), its ``augment`` what becomes of
-them. :class:`Clips` joins both with videos; sample ``i`` depends on the seed and ``i`` alone.
+A system's settings say which frames it wants (:func:`methods.clips.place`), its ``augment`` what
+becomes of them. :class:`Clips` joins both with videos; sample ``i`` depends on the seed and ``i``
+alone.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Generic, Literal, TypeVar
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.errors import ConfigError, DataError
 from bench.method import MethodSettings
 from bench.training import ENDLESS
 from bench.video import RGB, Video
-from methods.correspondence.inputs import IMAGENET_MEAN, IMAGENET_STD
+from methods.clips import resize_short_side
 
 Sample = dict[str, Tensor]
 """One clip as the tensors that an objective takes, without the batch dimension."""
@@ -33,39 +34,6 @@ DrawFrames = Callable[[np.random.Generator, int], Sequence[int]]
 """Draws the numbers of a clip's frames in a video of so many frames."""
 
 Weighting = Literal["uniform", "length"]
-
-
-def place(random: np.random.Generator, length: int, offsets: Sequence[int]) -> tuple[int, ...]:
-    """Lay a clip somewhere into a video, all places being equally likely.
-
-    In a video too short for the offsets all gaps shrink in proportion and are rounded down, so
-    frames may repeat in a very short one.
-
-    Args:
-        random: where the place comes from.
-        length: the video's number of frames.
-        offsets: of the frames from the clip's start, the smallest being 0.
-
-    Returns:
-        The frames' numbers in the order of their offsets.
-    """
-    span = max(offsets)
-    if span >= length:
-        offsets = [offset * (length - 1) // span for offset in offsets]
-        span = length - 1
-    start = int(random.integers(length - span))
-    return tuple(start + offset for offset in offsets)
-
-
-def resize_short_side(image: RGB, side: int) -> RGB:
-    """Scale so that the shorter side has ``side`` pixels: area-averaged down, bilinear up."""
-    height, width = image.shape[:2]
-    scale = side / min(height, width)
-    if scale == 1:
-        return image
-    size = (max(side, round(width * scale)), max(side, round(height * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
 
 
 def crop_at_random(frames: Sequence[RGB], random: np.random.Generator, side: int) -> list[RGB]:
@@ -118,30 +86,6 @@ def resized_crop(
 def to_tensor(frames: Sequence[RGB]) -> Tensor:
     """Frames of one size, uint8 ``(H, W, 3)``, as uint8 ``(T, 3, H, W)``."""
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous()
-
-
-class Normalise(nn.Module):
-    """From uint8 RGB to what an encoder takes. Samples stay small while they travel as bytes.
-
-    Args:
-        mean: of RGB in [0, 1], subtracted.
-        std: of RGB in [0, 1], divided by.
-    """
-
-    def __init__(
-        self,
-        mean: Sequence[float] = tuple(IMAGENET_MEAN.tolist()),
-        std: Sequence[float] = tuple(IMAGENET_STD.tolist()),
-    ) -> None:
-        super().__init__()
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Uint8 ``(..., 3, H, W)`` to float32 of the same shape."""
-        return (images.float() / 255 - self.mean) / self.std
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
@@ -225,7 +169,7 @@ class Clips(Generic[SettingsT]):
     """Samples made of clips; sample ``i`` depends on the seed and ``i`` alone.
 
     Videos with fewer frames than ``shortest`` are left out. In one that is shorter than a clip's
-    span, ``draw_frames`` is expected to shrink the gaps, as :func:`place` does.
+    span, ``draw_frames`` is expected to shrink the gaps, as :func:`methods.clips.place` does.
 
     Args:
         videos: unlabelled; masks are never read.

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from bench.method import MethodSettings
 from bench.video import RGB
+from methods.clips import place
 from methods.correspondence.inputs import rgb_unit
-from methods.correspondence.pretext.clips import Sample, place
+from methods.correspondence.pretext.clips import Sample
 from methods.correspondence.pretext.colours import (
     CENTROIDS,
     Centroids,

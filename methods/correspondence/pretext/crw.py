@@ -15,13 +15,8 @@ from torch import Tensor, nn
 
 from bench.method import MethodSettings
 from bench.video import RGB
-from methods.correspondence.pretext.clips import (
-    Normalise,
-    Sample,
-    place,
-    resized_crop,
-    to_tensor,
-)
+from methods.clips import Normalise, place
+from methods.correspondence.pretext.clips import Sample, resized_crop, to_tensor
 from methods.correspondence.pretext.walk import (
     cycle_accuracy,
     cycle_loss,

@@ -19,14 +19,8 @@ from torch import Tensor, nn
 
 from bench.method import MethodSettings
 from bench.video import RGB
-from methods.correspondence.pretext.clips import (
-    Normalise,
-    Sample,
-    crop_at_random,
-    place,
-    resize_short_side,
-    to_tensor,
-)
+from methods.clips import Normalise, place, resize_short_side
+from methods.correspondence.pretext.clips import Sample, crop_at_random, to_tensor
 from methods.correspondence.pretext.transformer import (
     Localiser,
     Track,

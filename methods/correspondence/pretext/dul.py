@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bench.method import MethodSettings
 from bench.video import RGB
+from methods.clips import Normalise, place, resize_short_side
 from methods.correspondence.pretext.anchors import (
     anchor_logits,
     assignment_loss,
@@ -26,14 +27,7 @@ from methods.correspondence.pretext.anchors import (
     pseudo_labels,
     zoom,
 )
-from methods.correspondence.pretext.clips import (
-    Normalise,
-    Sample,
-    crop_at_random,
-    place,
-    resize_short_side,
-    to_tensor,
-)
+from methods.correspondence.pretext.clips import Sample, crop_at_random, to_tensor
 
 if TYPE_CHECKING:
     from methods.correspondence.encoder import Encoder

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from bench.method import MethodSettings
 from bench.propagation.settings import Outside
 from bench.video import RGB
-from methods.correspondence.pretext.clips import Sample, place
+from methods.clips import place
+from methods.correspondence.pretext.clips import Sample
 from methods.correspondence.pretext.colours import lab_targets, resize_frame
 from methods.correspondence.pretext.copying import (
     local_reconstruction,

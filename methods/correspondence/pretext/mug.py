@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from bench.method import MethodSettings
 from bench.video import RGB
+from methods.clips import place, resize_short_side
 from methods.correspondence.inputs import lab_bytes
 from methods.correspondence.pretext.affinity import soft_affinity
 from methods.correspondence.pretext.autoencoder import colour_distance, grey_input
-from methods.correspondence.pretext.clips import Sample, place, resize_short_side
+from methods.correspondence.pretext.clips import Sample
 from methods.correspondence.pretext.copying import copy_global
 from methods.correspondence.pretext.saliency_head import SaliencyHead, global_appearance
 from methods.correspondence.pretext.walk import cycle_loss, palindromes, transitions

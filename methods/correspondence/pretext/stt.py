@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from bench.method import MethodSettings
 from bench.video import RGB
+from methods.clips import place
 from methods.correspondence.checkpoint import load_encoder
 from methods.correspondence.encoder import ENCODERS, Encoder, EncoderSettings
 from methods.correspondence.inputs import rgb_imagenet
-from methods.correspondence.pretext.clips import Sample, place, resized_crop
+from methods.correspondence.pretext.clips import Sample, resized_crop
 from methods.correspondence.pretext.colours import lab_targets
 from methods.correspondence.pretext.copying import (
     global_affinity,

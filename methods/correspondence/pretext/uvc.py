@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bench.method import MethodSettings
 from bench.video import RGB
+from methods.clips import place, resize_short_side
 from methods.correspondence.inputs import lab_bytes
 from methods.correspondence.pretext.affinity import (
     concentration_loss,
@@ -31,12 +32,7 @@ from methods.correspondence.pretext.autoencoder import (
     grey_input,
     load_autoencoder,
 )
-from methods.correspondence.pretext.clips import (
-    Sample,
-    crop_at_random,
-    place,
-    resize_short_side,
-)
+from methods.correspondence.pretext.clips import Sample, crop_at_random
 from methods.correspondence.pretext.copying import copy_global
 from methods.correspondence.pretext.transformer import crop
 

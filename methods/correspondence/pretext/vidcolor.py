@@ -17,13 +17,9 @@ from torch import Tensor, nn
 from bench.errors import MethodError
 from bench.method import MethodSettings
 from bench.video import RGB
+from methods.clips import place, resize_short_side
 from methods.correspondence.inputs import PREPARATIONS
-from methods.correspondence.pretext.clips import (
-    Sample,
-    crop_at_random,
-    place,
-    resize_short_side,
-)
+from methods.correspondence.pretext.clips import Sample, crop_at_random
 from methods.correspondence.pretext.colours import (
     CENTROIDS,
     Centroids,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -263,6 +264,45 @@ def test_videos_starts_and_strides_are_drawn_uniformly() -> None:
     assert np.bincount(chosen[:, 0, 0]) == pytest.approx([100] * 6, abs=35)
     starts = chosen[strides == 1][:, 0, 1]
     assert np.bincount(starts, minlength=FRAMES - 1) == pytest.approx([200 / 7] * 7, abs=20)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "length"])
+@pytest.mark.parametrize("pairing", ["image_video", "video_video"])
+def test_long_videos_may_be_drawn_more_often(sampling: str, pairing: str) -> None:
+    settings = with_domains(video_sampling=sampling, pairing=pairing, clip_frames=1)
+    settings = settings.model_copy(update={"clips": 2})
+    steps = steps_of(settings, [ShapeImages(), ShapeVideos()])
+    lengths = [1, 2, 3, 4, 5, 6]
+    seen = dict.fromkeys(lengths, 0)
+
+    class Cut(Videos):
+        def clip(self, number: int, random: np.random.Generator) -> Clip:
+            seen[len(self.videos[number])] += 1
+            return super().clip(number, random)
+
+    videos = [
+        dataclasses.replace(video, frame_names=video.frame_names[:length], annotated=())
+        for video, length in zip(ShapeVideos(), lengths, strict=True)
+    ]
+    targets = Cut(videos, [], settings.domains, Memory(None, 1 << 22))
+    steps = Steps(steps.images, targets, settings, (2, 2), 0)
+    for number in range(200):
+        steps[number]
+    found = [count / 400 for count in seen.values()]
+    if pairing == "image_video":
+        # Two different ones of six: the first as frequent as it is long, the second of the rest.
+        shares = np.array(lengths) / 21 if sampling == "length" else np.full(6, 1 / 6)
+        second = [
+            sum(shares[a] * shares[b] / (1 - shares[a]) for a in range(6) if a != b)
+            for b in range(6)
+        ]
+        assert found == pytest.approx((shares + second) / 2, abs=0.06)
+    else:
+        halves = np.random.default_rng(settings.split_seed).permutation(6).reshape(2, 3)
+        for half in halves:
+            own = np.array(lengths)[half] if sampling == "length" else np.ones(3)
+            wanted = own / own.sum() / 2
+            assert [found[number] for number in half] == pytest.approx(wanted, abs=0.06)
 
 
 def test_masks_of_unlabelled_videos_are_never_read() -> None:

@@ -17,7 +17,7 @@ from methods.adversarial.checks import check
 from methods.adversarial.domains import open_domains
 from methods.adversarial.pseudo_masks import DETECTOR, PseudoMasked
 from methods.adversarial.settings import AdaptationSettings, DomainSettings, NetworkSettings
-from methods.correspondence.pretext.clips import resize_short_side
+from methods.clips import resize_short_side
 from methods.shls.offline import SaliencyMaps
 from methods.shls.offline.saliency import clean, detect
 from tests.methods.adversarial.shapes import ShapeImages, ShapeVideos
@@ -145,8 +145,8 @@ def test_classes_cannot_be_learned_from_them(head: Any) -> None:
     domains = PSEUDO.model_copy(update={"categories": ("disc",)})
     settings = AdaptationSettings(**(SMALL | {"domains": domains}))
     with pytest.raises(ConfigError, match=r"network\.head to foreground"):
-        check(network, settings, distributed=False)
-    check(NetworkSettings(), AdaptationSettings(**(SMALL | {"domains": PSEUDO})), distributed=False)
+        check(network, settings)
+    check(NetworkSettings(), AdaptationSettings(**(SMALL | {"domains": PSEUDO})))
 
 
 def test_without_image_labels_the_curve_alone_needs_them(tmp_path: Path) -> None:

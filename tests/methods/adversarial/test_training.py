@@ -311,6 +311,7 @@ def test_truth_is_never_trained_on(tmp_path: Path) -> None:
             "images_as",
         ),
         ({}, {"held_out": 24}, "held_out"),
+        ({}, {"alignments": ({"tap": "prob", "disagreement": {}},)}, "auxiliary_weight"),
         ({}, {"entropy_weight": 0.1, "domains": {"pairing": "image_image"}}, "pairing"),
         (
             {},
@@ -336,11 +337,6 @@ def test_recipes_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=named):
         task_of(asked(tmp_path), NetworkSettings(**network), **changes)
-
-
-def test_several_processes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="torchrun"):
-        task_of(asked(tmp_path, distributed=True), alignments=BOTH)
 
 
 # ------------------------------------------------------------------ semantic and 3D networks
@@ -400,6 +396,7 @@ def test_recipes_are_what_their_names_say() -> None:
         "clustered_embed": {"alignments"},
         "source_pseudo_masks": {"domains"},
         "clustered_global": {"alignments"},
+        "category_level": {"alignments", "auxiliary_weight", "game"},
         "oracle_video": {"domains"},
         "oracle_both": {"domains"},
     }.items():
@@ -412,6 +409,7 @@ def test_recipes_are_what_their_names_say() -> None:
             assert settings.domains.pairing != "image_video"
             same = settings.model_copy(update={"domains": full.domains})
             assert same == full, name
+    assert found["category_level"].by_disagreement
     assert found["few_10"].domains.labelled_videos == 0.1
     pseudo = full.domains.model_copy(update={"image_masks": "saliency"})
     assert found["pseudo_masks"] == full.model_copy(update={"domains": pseudo})
@@ -461,7 +459,7 @@ def test_ablations_are_valid(path: Path) -> None:
         settings = training_settings("adv", method, "tiny", nested)
         assert isinstance(settings, AdaptationSettings)
         chosen, _ = method_settings("adv", method, "tiny", nest(point.settings))
-        check(chosen.network, settings, distributed=False)
+        check(chosen.network, settings)
 
 
 def test_every_tap_is_ablated_and_exists() -> None:

@@ -1,5 +1,3 @@
-from collections import Counter
-
 import numpy as np
 import pytest
 import torch
@@ -7,15 +5,12 @@ import torch
 from bench.errors import ConfigError, DataError
 from bench.method import MethodSettings
 from bench.video import Video
-from methods.correspondence.inputs import IMAGENET_MEAN, IMAGENET_STD
+from methods.clips import place
 from methods.correspondence.pretext.clips import (
     Clips,
     FrameStore,
-    Normalise,
     collate,
     crop_at_random,
-    place,
-    resize_short_side,
     resized_crop,
     split_videos,
     to_tensor,
@@ -53,25 +48,6 @@ def clips(videos, draw, seed=0, **options):
 
 def gap_2(random, length):
     return place(random, length, (0, 2, 4))
-
-
-def test_place_reaches_every_place_equally_often():
-    random = np.random.default_rng(0)
-    counts = Counter(place(random, 8, (0, 2, 5)) for _ in range(3000))
-    assert set(counts) == {(s, s + 2, s + 5) for s in range(3)}
-    assert min(counts.values()) > 900
-
-
-@pytest.mark.parametrize(
-    ("length", "expected"),
-    [(6, (0, 2, 5)), (5, (0, 1, 4)), (3, (0, 0, 2)), (2, (0, 0, 1)), (1, (0, 0, 0))],
-)
-def test_place_shrinks_gaps_in_short_videos(length, expected):
-    assert place(np.random.default_rng(0), length, (0, 2, 5)) == expected
-
-
-def test_place_keeps_the_order_of_offsets():
-    assert place(np.random.default_rng(0), 4, (3, 0)) == (3, 0)
 
 
 def test_sample_depends_on_seed_and_index_alone():
@@ -141,12 +117,6 @@ def test_store_resizes_to_the_short_side():
     assert store.frame(0, 2).dtype == np.uint8
 
 
-@pytest.mark.parametrize(("side", "shape"), [(6, (6, 8)), (12, (12, 16)), (24, (24, 32))])
-def test_resize_short_side(side, shape):
-    assert resize_short_side(np.zeros((12, 16, 3), np.uint8), side).shape == (*shape, 3)
-    assert resize_short_side(np.zeros((16, 12, 3), np.uint8), side).shape == (*shape[::-1], 3)
-
-
 def test_crop_at_random_is_the_same_for_all_frames_and_reaches_the_borders():
     rows, columns = np.mgrid[:6, :7]
     frame = np.stack([rows, columns, rows], 2).astype(np.uint8)
@@ -181,12 +151,11 @@ def test_resized_crop_takes_the_whole_image_where_nothing_fits():
     assert cut.shape == (4, 4, 3)
 
 
-def test_normalise_matches_the_plain_formula():
-    image = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
-    expected = (image / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
-    found = Normalise()(to_tensor([image]))[0].permute(1, 2, 0)
-    assert np.allclose(found.numpy(), expected, atol=1e-6)
-    assert Normalise().state_dict() == {}
+def test_to_tensor_puts_channels_first():
+    frames = list(np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), np.uint8))
+    found = to_tensor(frames)
+    assert found.shape == (2, 3, 5, 4)
+    assert found[1, 2, 3, 0] == frames[1][3, 0, 2]
 
 
 def test_collate_stacks_by_name():
