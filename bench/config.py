@@ -24,6 +24,10 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 Preset = Literal["tiny", "paper"]
 
 
+Protocol = Literal["semi-supervised", "unsupervised", "semantic"]
+"""What methods are given, and asked for; a name in :data:`bench.protocol.PROTOCOLS`."""
+
+
 class RunConfig(BaseModel):
     """One run, as the command line or a YAML file describes it.
 
@@ -34,7 +38,9 @@ class RunConfig(BaseModel):
         sequences: only these sequences, where a dataset has them; None for all.
         seeds: each method runs once per seed.
         preset: ``"tiny"`` or ``"paper"`` for every method; None for each method's own default.
-        protocol: ``"semi-supervised"`` or ``"unsupervised"``.
+        protocol: ``"semi-supervised"``, ``"unsupervised"`` or ``"semantic"``.
+        classes: YAML of a :class:`bench.semantic.ClassMapping`, for the semantic protocol; None
+            for the classes that method and dataset call the same.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         workers: jobs at a time; None chooses.
         engine: where jobs run.
@@ -52,7 +58,8 @@ class RunConfig(BaseModel):
     sequences: list[str] | None = None
     seeds: list[int] = Field(default=[0], min_length=1)
     preset: Preset | None = None
-    protocol: Literal["semi-supervised", "unsupervised"] = "semi-supervised"
+    protocol: Protocol = "semi-supervised"
+    classes: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int | None = Field(default=None, ge=1)
     engine: str = "local"
@@ -101,6 +108,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def beside(file: Path, config: Path) -> Path:
+    """A file named in a YAML file: beside that, where it is there, else as it is named."""
+    near = config.parent / file
+    return near if near.exists() else file
+
+
 def load_run_config(file: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
     """Combine a YAML file and the options given on the command line, which win.
 
@@ -109,6 +122,8 @@ def load_run_config(file: Path | None, overrides: Mapping[str, Any]) -> RunConfi
         overrides: fields to set; None values are ignored.
     """
     content = read_yaml(file) if file else {}
+    if file and isinstance(content.get("classes"), str):
+        content["classes"] = beside(Path(content["classes"]), file)
     content.update({key: value for key, value in overrides.items() if value is not None})
     try:
         return RunConfig.model_validate(content)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import gc
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.errors import BenchError
-from bench.method import HasFeatures, Method
-from bench.protocol import semi_supervised
+from bench.method import HasFeatures, Method, Semantic
+from bench.protocol import semantic, semi_supervised
+from bench.semantic import BACKGROUND, MOST_CLASSES
 from bench.video import RGB, Mask, Video
 
 if TYPE_CHECKING:
@@ -95,15 +96,17 @@ class Check:
     Attributes:
         title: what is checked, as a statement that holds for a good method.
         test: returns a complaint, or None.
+        skipped: returns why a method is not tested, or None.
     """
 
     title: str
     test: Callable[[Method], str | None]
+    skipped: Callable[[Method], str | None] = lambda method: None
 
     def complaint(self, method: Method) -> str | None:
-        """Run the check; whatever the method raises is a complaint too."""
+        """Run the check, unless it is skipped; whatever the method raises is a complaint too."""
         try:
-            return self.test(method)
+            return None if self.skipped(method) else self.test(method)
         except BenchError as error:
             return str(error)
         except Exception as error:  # a plugin may raise anything
@@ -190,8 +193,7 @@ def _inputs_kept(method: Method) -> str | None:
 
 
 def _features(method: Method) -> str | None:
-    if not isinstance(method, HasFeatures):
-        return None
+    assert isinstance(method, HasFeatures)
     taps = tuple(method.feature_taps())
     if not taps or len(set(taps)) < len(taps):
         return f"taps {taps}: expected one or more names, each once"
@@ -215,6 +217,34 @@ def _features(method: Method) -> str | None:
                 return f"tap {tap!r}: the same image again, and no other tap, has other features"
     same = all(map(np.array_equal, images, kept))
     return None if same else "the method changed an image's pixels in place"
+
+
+def _no_features(method: Method) -> str | None:
+    return None if isinstance(method, HasFeatures) else "it has no mix-in HasFeatures"
+
+
+def _no_classes(method: Method) -> str | None:
+    if not isinstance(method, Semantic):
+        return "it has no mix-in Semantic"
+    return type(method).why_not_semantic(method.settings, method.context)
+
+
+def _classes(method: Method) -> str | None:
+    assert isinstance(method, Semantic)
+    names = method.class_names()
+    if not 0 < len(names) <= MOST_CLASSES or len({*names, BACKGROUND}) <= len(names):
+        return f"classes {names}: expected 1 to {MOST_CLASSES} names, each once, no {BACKGROUND}"
+    for size in (SIZE, *ODD_SIZES):
+        video, other = scene(3, size, seed=1), scene(3, size, seed=2)
+        frames = [video.load_frame(index) for index in range(3)]
+        kept = replace(video, load_frame=frames.__getitem__)
+        first = [prediction.mask for prediction in semantic(method, kept)]
+        if not all(np.array_equal(frames[index], video.load_frame(index)) for index in range(3)):
+            return "the method changed a frame's pixels in place"
+        both = zip(semantic(method, video), semantic(method, other), strict=True)
+        if not all(map(np.array_equal, first, [prediction.mask for prediction, _ in both])):
+            return "the same video again, with a second one at the same time, gave other classes"
+    return None
 
 
 def _unlike_maps(maps: Mapping[str, torch.Tensor], taps: Sequence[str]) -> str | None:
@@ -297,5 +327,8 @@ CHECKS = (
     Check("frames without any texture", _flat),
     Check("frames are left as they are", _inputs_kept),
     Check("memory does not grow with the video", _streaming),
-    Check("features, where it has some, are finite float32 maps that repeat", _features),
+    Check(
+        "features, where it has some, are finite float32 maps that repeat", _features, _no_features
+    ),
+    Check("classes, where it tells them apart, have names and repeat", _classes, _no_classes),
 )

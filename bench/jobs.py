@@ -11,13 +11,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.dataset import VideoDataset
 from bench.masks import write_mask
 from bench.memory import peak_memory_mb, reset_peak_memory
-from bench.method import Context, Method
-from bench.metrics import SequenceScorer
+from bench.method import Context, Method, Semantic
+from bench.metrics import SEMANTIC, SequenceScorer
+from bench.metrics.rules import ScoringRule
 from bench.plan import DataChoice, Job
 from bench.protocol import PROTOCOLS
 from bench.registry import get_method
+from bench.semantic import ClassMapping, SemanticScorer
 from bench.store import job_workspace, write_json
 from bench.weights import header_of_file
 
@@ -67,6 +70,21 @@ def weights_record(weights: Path | None) -> dict[str, Any] | None:
     return {"trained_here": bool(header), "notes": header.get("notes", {})}
 
 
+def rule_of(protocol: str, dataset: VideoDataset) -> ScoringRule:
+    """The rule by which a protocol's masks of a dataset are scored."""
+    if protocol == "semantic":
+        return SEMANTIC
+    return dataset.scoring if protocol == "semi-supervised" else dataset.unsupervised_scoring
+
+
+def _class_scorer(job: Job, method: Method) -> SemanticScorer | None:
+    """Maps and counts classes; None where the job knows objects only."""
+    if job.classes is None:
+        return None
+    assert isinstance(method, Semantic)
+    return SemanticScorer(ClassMapping.model_validate(job.classes), method.class_names())
+
+
 def run_job(task: Task) -> Mapping[str, Any]:
     """Compute a job and store it.
 
@@ -82,8 +100,10 @@ def run_job(task: Task) -> Mapping[str, Any]:
     method = build_method(job)
     reset_peak_memory(job.device)
     torch.manual_seed(job.seed)
-    rule = dataset.scoring if job.protocol == "semi-supervised" else dataset.unsupervised_scoring
-    scorer = SequenceScorer(rule, len(video)) if video.scorable else None
+    scorer = None
+    if video.scorable:
+        scorer = SequenceScorer(rule_of(job.protocol, dataset), len(video))
+    classes = _class_scorer(job, method)
     seconds, steps, flops = 0.0, 0, math.nan
     with job_workspace(task.run, job) as (folder, masks):
         predictions = PROTOCOLS[job.protocol](method, video)
@@ -95,9 +115,14 @@ def run_job(task: Task) -> Mapping[str, Any]:
                 prediction = next(predictions)
             if isinstance(counter, FlopCounterMode):
                 flops = float(counter.get_total_flops())
-            write_mask(masks / f"{prediction.name}.png", prediction.mask)
-            if scorer is not None and prediction.truth is not None:
-                scorer.update(prediction.index, prediction.mask, prediction.truth)
+            mask, truth = prediction.mask, prediction.truth
+            if not video.scorable:
+                truth = None
+            if classes is not None:
+                mask, truth = classes.add(video, mask, truth)
+            write_mask(masks / f"{prediction.name}.png", mask)
+            if scorer is not None and truth is not None:
+                scorer.update(prediction.index, mask, truth)
             if prediction.steps and (index < len(video) - 1 or not steps):
                 seconds += prediction.seconds
                 steps += prediction.steps
@@ -116,6 +141,8 @@ def run_job(task: Task) -> Mapping[str, Any]:
                 for number, scores in found.items()
             ],
         )
+        if classes is not None:
+            write_json(folder / "classes.json", classes.record(video))
         regime = method.regime()
         cost = {
             "seconds": seconds,

@@ -259,6 +259,28 @@ class Unprompted(abc.ABC):
         """
 
 
+class Semantic(abc.ABC):
+    """Mix-in of methods that tell the class of every pixel, without being given any mask."""
+
+    @classmethod
+    def why_not_semantic(cls, settings: MethodSettings, context: Context) -> str | None:
+        """Reason why it cannot with these settings and weights, or None."""
+        return None
+
+    @abc.abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes 1, 2, ..., each once; background, class 0, is not among them."""
+
+    @abc.abstractmethod
+    def begin_semantic(self, frame: Frame) -> tuple[State, torch.Tensor]:
+        """Start on a video.
+
+        Returns:
+            The state for the next ``step``, and the first frame's scores ``(1 + classes, H, W)``
+            as ``step`` returns them, background first.
+        """
+
+
 class HasFeatures(abc.ABC):
     """Mix-in of methods whose features can be looked at; ``python -m bench gap`` measures them."""
 

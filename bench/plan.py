@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.classes import given_classes, share
 from bench.config import (
     RunConfig,
     assign,
@@ -28,7 +29,7 @@ from bench.config import (
 )
 from bench.dataset import VideoDataset, find_root
 from bench.errors import ConfigError
-from bench.method import Context, Method, Trainable
+from bench.method import Context, Method, MethodSettings, Semantic, Trainable, Unprompted
 from bench.registry import get_dataset, get_method
 
 
@@ -75,6 +76,7 @@ class Job:
         seed: handed to the method.
         device: ``"cpu"`` or ``"cuda"``.
         protocol: name in :data:`bench.protocol.PROTOCOLS`.
+        classes: a :class:`bench.semantic.ClassMapping` as plain data, under the semantic protocol.
     """
 
     id: str
@@ -88,6 +90,7 @@ class Job:
     seed: int
     device: str
     protocol: str
+    classes: Mapping[str, Any] | None = None
 
     @property
     def masks(self) -> Path:
@@ -107,13 +110,29 @@ def mask_folder(method: str, variant: str, dataset: str, sequence: str, seed: in
 
 @dataclass(frozen=True)
 class Skip:
-    """A method that cannot run on a dataset, with the reason; never a silent hole in a table."""
+    """A method that cannot run on a dataset, with the reason; never a silent hole in a table.
+
+    Attributes:
+        method: registered name.
+        variant: as in :class:`Job`.
+        dataset: label of the dataset.
+        split: its split.
+        reason: why, as a clause.
+        sequences: those it cannot run on, in order; empty for all.
+        seeds: of the jobs that are left out with these sequences.
+    """
 
     method: str
     variant: str
     dataset: str
     split: str
     reason: str
+    sequences: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+
+    def __str__(self) -> str:
+        names = f" ({', '.join(self.sequences)})" if self.sequences else ""
+        return f"{self.method} on {self.dataset}{names}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -156,9 +175,10 @@ def make_plan(config: RunConfig, assignments: Mapping[str, Any] | None = None) -
         assignments: ``--set`` values by dotted key; see :func:`distribute`.
 
     Raises:
-        ConfigError: unknown names, keys or values.
+        ConfigError: unknown names, keys or values; no readable file of classes.
         DataError: data that is not there.
     """
+    mapping = given_classes(config)
     device = resolve_device(config.device)
     overrides = distribute(config, assignments or {})
     choices = [_choose(name, config, overrides) for name in config.data]
@@ -191,20 +211,37 @@ def make_plan(config: RunConfig, assignments: Mapping[str, Any] | None = None) -
             "paper": method.card.paper,
             "settings": plain,
         }
-        reason = method.why_not(settings, context) or _lacks_protocol(method, config.protocol)
+        reason = method.why_not(settings, context)
+        reason = reason or _lacks_protocol(method, config.protocol, settings, context)
         code = code_version(method.__module__)
         weights_hash = _file_hash(weights) if weights else ""
+        built = method(settings, context) if config.protocol == "semantic" and not reason else None
         for label, (dataset, sequences) in opened.items():
             choice = data[label]
             if reason:
                 plan.skips.append(Skip(name, variant, label, choice.split, reason))
                 continue
+            classes: dict[str, Any] | None = None
+            left_out: set[str] = set()
+            if built is not None:
+                shared = share(mapping, built, dataset, [each for each, _, _ in sequences])
+                if shared.reason:
+                    names = shared.left_out
+                    seeds = tuple(config.seeds) if names else (0,)
+                    plan.skips.append(
+                        Skip(name, variant, label, choice.split, shared.reason, names, seeds)
+                    )
+                if shared.mapping is None:
+                    continue
+                classes, left_out = shared.mapping.model_dump(mode="json"), set(shared.left_out)
             for sequence, frames, fingerprint in sequences:
+                if sequence in left_out:
+                    continue
                 for seed in config.seeds:
                     content = [
                         name, plain, weights_hash, choice.name, choice.split,
                         dict(choice.settings), sequence, fingerprint, seed, device,
-                        config.protocol, dataset.scoring.name, code,
+                        config.protocol, dataset.scoring.name, code, classes,
                     ]  # fmt: skip
                     plan.jobs.append(
                         Job(
@@ -219,6 +256,7 @@ def make_plan(config: RunConfig, assignments: Mapping[str, Any] | None = None) -
                             seed=seed,
                             device=device,
                             protocol=config.protocol,
+                            classes=classes,
                         )
                     )
     return plan
@@ -327,11 +365,15 @@ def _selected(
     return dataset, [(name, len(dataset.video(name)), dataset.fingerprint(name)) for name in names]
 
 
-def _lacks_protocol(method: type[Method], protocol: str) -> str | None:
-    from bench.method import Unprompted
-
+def _lacks_protocol(
+    method: type[Method], protocol: str, settings: MethodSettings, context: Context
+) -> str | None:
     if protocol == "unsupervised" and not issubclass(method, Unprompted):
         return "it needs the first mask, which the unsupervised protocol does not give"
+    if protocol == "semantic":
+        if not issubclass(method, Semantic):
+            return "it tells objects from background, not the classes that the protocol asks for"
+        return method.why_not_semantic(settings, context)
     return None
 
 

@@ -1,7 +1,8 @@
 """The loops over a video. The harness owns the loop and the clock; a method only sees frames.
 
 Semi-supervised: every object's mask is given in its first annotated frame, and the method
-segments the frames after it. Unsupervised: nothing is given.
+segments the frames after it. Unsupervised: nothing is given, and the method proposes objects.
+Semantic: nothing is given, and the method tells the class of every pixel.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import DataError, MethodError
-from bench.method import AddsObjects, Method, State, Unprompted
+from bench.method import AddsObjects, Method, Semantic, State, Unprompted
 from bench.video import Frame, Mask, Video, object_ids
 
 if TYPE_CHECKING:
@@ -201,15 +202,48 @@ def unsupervised(method: Method, video: Video) -> Iterator[Prediction]:
             "one with the mix-in bench.method.Unprompted",
             "Run it under the semi-supervised protocol.",
         )
+    yield from _from_nothing(method, method.begin_unprompted, video)
+
+
+def semantic(method: Method, video: Video) -> Iterator[Prediction]:
+    """Tell the class of every pixel; ids 1 .. n are the method's classes in their order.
+
+    Raises:
+        MethodError: the method knows no classes, or broke its contract.
+    """
+    if not isinstance(method, Semantic):
+        raise MethodError(
+            f"method {type(method).__name__}",
+            "a method that does not tell classes apart",
+            "one with the mix-in bench.method.Semantic",
+            "Run it under another protocol.",
+        )
+    yield from _from_nothing(method, method.begin_semantic, video, len(method.class_names()))
+
+
+def _from_nothing(
+    method: Method,
+    begin: Callable[[Frame], tuple[State, torch.Tensor]],
+    video: Video,
+    count: int | None = None,
+) -> Iterator[Prediction]:
+    """Segment a video of which nothing is given.
+
+    Args:
+        method: whose ``step`` follows ``begin``.
+        begin: segments the first frame.
+        video: what is segmented.
+        count: of the ids that may be predicted; None for as many as the method likes.
+    """
     clock = Clock(method.context.device)
     annotated = frozenset(video.annotated)
     state: State = None
     for frame in video.frames():
         if frame.index == 0:
-            state, scores = clock.run(method.begin_unprompted, frame)
+            state, scores = clock.run(begin, frame)
         else:
             state, scores = clock.run(method.step, state, frame)
-        check_scores(scores, scores.shape[0] - 1, frame, method)
+        check_scores(scores, scores.shape[0] - 1 if count is None else count, frame, method)
         mask = labels_of(scores, tuple(range(1, scores.shape[0])))
         truth = video.load_mask(frame.index) if frame.index in annotated else None
         yield Prediction(frame.index, frame.name, mask, truth, clock.take(), 1)
@@ -218,4 +252,5 @@ def unsupervised(method: Method, video: Video) -> Iterator[Prediction]:
 PROTOCOLS: dict[str, Callable[[Method, Video], Iterator[Prediction]]] = {
     "semi-supervised": semi_supervised,
     "unsupervised": unsupervised,
+    "semantic": semantic,
 }

@@ -168,9 +168,20 @@ def _provenance(
         "git": git_state(),
         "host": host(),
         "datasets": datasets,
+        "classes": _classes(plan),
         "methods": plan.methods,
         "failures": {},
     }
+
+
+def _classes(plan: Plan) -> dict[str, Any]:
+    """Shared classes by ``"method@variant"`` and dataset; none unless the protocol is semantic."""
+    found: dict[str, Any] = {}
+    for job in plan.jobs:
+        if job.classes is not None:
+            of_method = found.setdefault(f"{job.method}@{job.variant}", {})
+            of_method[job.data.label] = dict(job.classes)
+    return found
 
 
 def _describe_methods(path: Path, plan: Plan, provenance: dict[str, Any]) -> None:

@@ -5,10 +5,12 @@
     runs/<run>/
       run.json                   provenance: command, configuration, versions, host, data, methods
       plan.json                  every planned job and every skip
-      jobs/<job-id>/             one folder per finished job: job.json, scores.json, cost.json
+      jobs/<job-id>/             one folder per finished job: job.json, scores.json, cost.json;
+                                 under the semantic protocol classes.json
       masks/<method>/<dataset>/<sequence>/<frame>.png
       scores.parquet             tidy: one row per object, frame and metric
       cost.parquet               one row per job
+      classes.parquet            one row per job and class; under the semantic protocol only
 
 A job works in a temporary folder and renames it when it is done, its masks first. So whatever
 moment a run is killed at, a job is either finished or will be done again from the start, and
@@ -23,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -32,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, StoreError
 from bench.plan import DataChoice, Job, Plan, job_record, mask_folder
+from bench.semantic import ClassCounts, ClassMapping
 from bench.video import Video
 
 if TYPE_CHECKING:
@@ -45,6 +49,11 @@ SCORE_COLUMNS = (
 COST_COLUMNS = (
     "method", "variant", "dataset", "split", "sequence", "seed", "seconds", "frames", "fps",
     "peak_memory_mb", "parameters", "flops", "training_images", "training_seconds", "device",
+)  # fmt: skip
+
+CLASS_COLUMNS = (
+    "method", "variant", "dataset", "split", "sequence", "seed", "object", "class",
+    "intersection", "union", "true", "coverage",
 )  # fmt: skip
 
 JOB_COLUMNS = ("method", "variant", "dataset", "split", "sequence", "seed", "status", "reason")
@@ -146,12 +155,16 @@ def write_plan(run: Path, plan: Plan) -> None:
 
 
 def write_tables(run: Path) -> None:
-    """Gather the finished jobs into ``scores.parquet`` and ``cost.parquet``, in plan order."""
+    """Gather the finished jobs into ``scores.parquet`` and ``cost.parquet``, in plan order.
+
+    Where the protocol is semantic, also into ``classes.parquet``.
+    """
     import pandas as pd
 
+    planned = read_json(run / "plan.json")["jobs"]
     scores: list[tuple[Any, ...]] = []
     costs: list[tuple[Any, ...]] = []
-    for job in read_json(run / "plan.json")["jobs"]:
+    for job in planned:
         folder = job_folder(run, job["id"])
         if not folder.is_dir():
             continue
@@ -177,10 +190,43 @@ def write_tables(run: Path) -> None:
         | {"metric": "category", "protocol": "category"}
     )
     cost_table = pd.DataFrame(costs, columns=list(COST_COLUMNS))
-    for name, table in (("scores", score_table), ("cost", cost_table)):
+    tables = {"scores": score_table, "cost": cost_table}
+    if any(job.get("classes") for job in planned):
+        tables["classes"] = _class_table(run, planned)
+    for name, table in tables.items():
         temporary = run / f".{name}.{os.getpid()}.tmp"
         table.to_parquet(temporary, index=False)
         temporary.replace(run / f"{name}.parquet")
+
+
+def _class_table(run: Path, planned: list[dict[str, Any]]) -> pd.DataFrame:
+    """Pixels by shared class of every finished job, in plan order: :data:`CLASS_COLUMNS`."""
+    import numpy as np
+    import pandas as pd
+
+    rows: list[tuple[Any, ...]] = []
+    for job in planned:
+        file = job_folder(run, job["id"]) / "classes.json"
+        found: dict[str, Any] = read_json(file) if file.is_file() else {}
+        if found.get("confusion") is None:
+            continue
+        coverage = math.nan if found["coverage"] is None else found["coverage"]
+        counts = ClassCounts.of_confusion(np.array(found["confusion"], np.int64), coverage)
+        data = job["data"]
+        cell = (job["method"], job["variant"], data["label"], data["split"], job["sequence"])
+        rows += [
+            (
+                *cell, job["seed"], number, name, int(counts.intersection[number]),
+                int(counts.union[number]), int(counts.true[number]), coverage,
+            )
+            for number, name in enumerate(found["classes"])
+        ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=list(CLASS_COLUMNS))
+    whole = ("seed", "object", "intersection", "union", "true")
+    words = ("method", "variant", "dataset", "split", "sequence", "class")
+    return table.astype(
+        dict.fromkeys(whole, "int64") | dict.fromkeys(words, "category") | {"coverage": "float64"}
+    )
 
 
 class Run:
@@ -223,8 +269,18 @@ class Run:
         return self._table("cost")
 
     @cached_property
+    def classes(self) -> pd.DataFrame | None:
+        """Pixels by class: ``run``, then :data:`CLASS_COLUMNS`; None unless semantic."""
+        if not any(job.get("classes") for job in self._plan["jobs"]):
+            return None
+        return self._table("classes")
+
+    @cached_property
     def jobs(self) -> pd.DataFrame:
-        """One row per planned job and per skip, with its status and the reason if not done."""
+        """One row per planned job and per skip, with its status and the reason if not done.
+
+        A method skipped on a whole dataset is one row without a sequence.
+        """
         import pandas as pd
 
         failures = self.provenance.get("failures", {})
@@ -245,10 +301,12 @@ class Run:
             )  # fmt: skip
         rows += [
             (
-                skip["method"], skip["variant"], skip["dataset"], skip["split"], "", 0,
+                skip["method"], skip["variant"], skip["dataset"], skip["split"], sequence, seed,
                 "skipped", skip["reason"],
             )
             for skip in self._plan["skips"]
+            for sequence in skip.get("sequences") or ("",)
+            for seed in skip.get("seeds") or (0,)
         ]  # fmt: skip
         table = pd.DataFrame(rows, columns=list(JOB_COLUMNS))
         table.insert(0, "run", self.name)
@@ -259,7 +317,10 @@ class Run:
         return self.path / mask_folder(method, variant, dataset, sequence, seed)
 
     def frames_of(self, dataset: str, sequence: str) -> Video | None:
-        """The video a job ran on, or None where its data is no longer there."""
+        """The video a job ran on, or None where its data is no longer there.
+
+        Under the semantic protocol its masks show shared classes, as the job's masks do.
+        """
         for job in self._plan["jobs"]:
             data = job["data"]
             if data["label"] == dataset and job["sequence"] == sequence:
@@ -268,9 +329,11 @@ class Run:
                     data["label"], data["name"], data["split"], root, data["settings"]
                 )
                 try:
-                    return choice.open().video(sequence)
+                    video = choice.open().video(sequence)
                 except BenchError:
                     return None
+                classes = job.get("classes")
+                return ClassMapping.model_validate(classes).of_video(video) if classes else video
         return None
 
 

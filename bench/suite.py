@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.config import (
     Preset,
+    Protocol,
+    beside,
     config_error,
     flatten,
     known_key,
@@ -94,6 +96,7 @@ class SuiteConfig(BaseModel):
         data: what is segmented.
         protocols: see :class:`bench.config.RunConfig`. With several, rows run under each, are
             trained once, and share a report.
+        classes: of the semantic protocol, beside the suite's file or from the working folder.
         seeds: of all rows that have none of their own.
         rows: by the name that tables show.
         gap: two rows between which the report places the others; None for no such table.
@@ -104,9 +107,8 @@ class SuiteConfig(BaseModel):
     title: str
     comparison: Literal["controlled", "as published"]
     data: list[str] = Field(default=["davis16"], min_length=1)
-    protocols: list[Literal["semi-supervised", "unsupervised"]] = Field(
-        default=["semi-supervised"], min_length=1
-    )
+    protocols: list[Protocol] = Field(default=["semi-supervised"], min_length=1)
+    classes: Path | None = None
     seeds: list[int] = Field(default=[0], min_length=1)
     rows: dict[str, SuiteRow] = Field(min_length=1)
     gap: SuiteGap | None = None
@@ -126,6 +128,13 @@ def load_suite(path: Path) -> SuiteConfig:
                 f"one of {', '.join(config.rows)}",
                 "Correct it.",
             )
+    if config.classes is not None and "semantic" not in config.protocols:
+        raise ConfigError(
+            f"{path}: classes",
+            f"classes for {', '.join(config.protocols)}",
+            "the protocol semantic, which alone knows classes",
+            "Add it to protocols, or remove classes.",
+        )
     if config.gap and config.gap.source == config.gap.oracle:
         raise ConfigError(f"{path}: gap", "one row as both ends", "two rows", "Correct it.")
     for name, row in config.rows.items():
@@ -166,6 +175,11 @@ def _check(where: str, method: type[Method], model: Any, given: Mapping[str, Any
             )
 
 
+def classes_of(config: SuiteConfig, path: Path) -> Path | None:
+    """The file of the suite's classes, beside the suite's own where it is there."""
+    return _beside(config.classes, path)
+
+
 def rows_of(config: SuiteConfig, path: Path) -> list[Row]:
     """The rows of a suite for :func:`bench.experiment.run_rows`.
 
@@ -194,8 +208,4 @@ def _training(training: SuiteTraining, path: Path) -> RowTraining:
 
 
 def _beside(file: Path | None, suite: Path) -> Path | None:
-    """A file named in a suite: beside it, where it is there, else as it is named."""
-    if file is None:
-        return None
-    near = suite.parent / file
-    return near if near.exists() else file
+    return None if file is None else beside(file, suite)

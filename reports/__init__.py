@@ -36,9 +36,11 @@ class ReportFiles:
         latex: ``table.tex``.
         differences: ``differences.csv``.
         gaps: ``gap_closed.csv``; None where no gap was asked for.
+        classes: ``classes.csv``; None unless some protocol is semantic.
         figures: every SVG, PDF and PNG, sorted.
         assets: files that the page loads when a sequence is opened; none where all fits into it.
         notes: what a reader must know about how the runs were combined.
+        measured: files of measured gaps between images and video.
     """
 
     folder: Path
@@ -51,9 +53,11 @@ class ReportFiles:
     latex: Path
     differences: Path
     gaps: Path | None
+    classes: Path | None
     figures: tuple[Path, ...]
     assets: tuple[Path, ...]
     notes: tuple[str, ...]
+    measured: tuple[Path, ...] = ()
 
 
 def build(
@@ -62,6 +66,7 @@ def build(
     baseline: str | None = None,
     gap: tuple[str, str] | None = None,
     title: str | None = None,
+    gap_folders: Sequence[Path] = (),
 ) -> ReportFiles:
     """Write the report of one or several runs; each file appears whole or not at all.
 
@@ -75,9 +80,12 @@ def build(
         gap: methods trained on labelled images alone and with the target's labels, by name or
             label, between which the other methods are placed.
         title: of the page; by default it names the datasets.
+        gap_folders: of ``python -m bench gap``, sections of the page;
+            :func:`reports.gap.build_report` writes a page of them alone.
 
     Raises:
         ConfigError: the baseline or an end of the gap is no method of these runs.
+        StoreError: a folder of ``gap_folders`` is none; nothing has been written then.
     """
     # Drawing needs seconds of imports that `print_table` should not cost.
     from reports import tables
@@ -85,9 +93,12 @@ def build(
     from reports.combine import collect
     from reports.comparisons import baseline_label, differences_csv
     from reports.figures import draw_all
-    from reports.files import listed_files, write_bytes, write_text
+    from reports.files import listed_files, remove_files, write_bytes, write_text
+    from reports.gap_part import measured_gaps
     from reports.page import render
+    from reports.semantic import classes_csv
 
+    measured = measured_gaps(gap_folders)
     results = collect(runs)
     baseline = baseline_label(results, baseline)
     gaps, unclosed = find_gaps(results, *gap) if gap else ([], [])
@@ -100,9 +111,12 @@ def build(
         figures.append(write_text(out / "figures" / f"{drawing.name}.svg", drawing.svg))
         figures.append(write_bytes(out / "figures" / f"{drawing.name}.png", drawing.png))
         figures.append(write_bytes(out / "figures" / f"{drawing.name}.pdf", drawing.pdf))
-    page, files = render(results, drawings, baseline, gaps, title)
+    parts = [each.part for each in measured]
+    page, files = render(results, drawings, baseline, gaps, title, parts)
     assets = [write_text(out / path, text) for path, text in files.items()]
+    beside = [write_bytes(out / p, data) for each in measured for p, data in each.files.items()]
     earlier = listed_files(out)
+    classes = classes_csv(results)
     written = ReportFiles(
         folder=out,
         table=write_text(out / "table.csv", tables.table_csv(results)),
@@ -113,14 +127,15 @@ def build(
         latex=write_text(out / "table.tex", tables.table_latex(results)),
         differences=write_text(out / "differences.csv", differences_csv(results, baseline)),
         gaps=write_text(out / "gap_closed.csv", gaps_csv(gaps)) if gaps else None,
+        classes=write_text(out / "classes.csv", classes) if classes else None,
         # The page comes last: where it is, what it links to is too.
         page=write_text(out / "index.html", page),
         figures=tuple(sorted(figures)),
         assets=tuple(sorted(assets)),
         notes=results.notes,
+        measured=tuple(sorted(beside)),
     )
-    for path in earlier - listed_files(out):
-        path.unlink(missing_ok=True)
+    remove_files(earlier - listed_files(out), out)
     return written
 
 

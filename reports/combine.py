@@ -13,6 +13,7 @@ import pandas as pd
 from bench.method import LabelRegime
 from reports.results import (
     CELL,
+    CLASS_COUNTS,
     DATASET,
     DONE,
     ENTRY,
@@ -48,13 +49,15 @@ def collect(runs: Sequence[Run]) -> Results:
     score_columns = [*CELL, "object", "frame", "metric", "value"]
     scores = _keep(_stack([table["scores"] for table in tables], score_columns), jobs)
     cost = _keep(_stack([table["cost"] for table in tables], [*CELL, "seconds", "frames"]), jobs)
+    classes = _keep(_stack([table["classes"] for table in tables], CLASS_COUNTS), jobs)
     methods, different = _method_infos(ordered, jobs)
     datasets = _dataset_infos(ordered, jobs, scores)
     objects = object_table(scores)
     protocols, mixed = _protocols(scores)
     table = seed_table(objects, cost, jobs, methods, datasets, protocols)
     notes = [note for note in unread if note] + notes + different + mixed
-    return Results(ordered, scores, cost, jobs, objects, table, methods, datasets, tuple(notes))
+    found = (scores, cost, jobs, objects, table, methods, datasets)
+    return Results(ordered, *found, tuple(notes), classes)
 
 
 def _age(run: Run) -> tuple[str, str]:
@@ -64,17 +67,17 @@ def _age(run: Run) -> tuple[str, str]:
 
 
 def _read(run: Run, index: int) -> tuple[dict[str, pd.DataFrame], str]:
-    """A run's three tables, each with ``run_index`` and ``task``, and what is wrong with them."""
+    """A run's tables, each with ``run_index`` and ``task``, and what is wrong with them."""
     from bench.errors import StoreError
 
     note = ""
     jobs = run.jobs
     try:
-        scores, cost = run.scores, run.cost
+        scores, cost, classes = run.scores, run.cost, run.classes
     except StoreError:
         # Killed before it gathered its tables: its finished jobs have no scores to show yet.
         note = f"{run.name} has not ended, so nothing of it is shown; resume it."
-        scores, cost = pd.DataFrame(), pd.DataFrame()
+        scores, cost, classes = pd.DataFrame(), pd.DataFrame(), None
         unread = jobs["status"] == DONE
         jobs = jobs.assign(
             status=jobs["status"].where(~unread, "pending"),
@@ -82,6 +85,7 @@ def _read(run: Run, index: int) -> tuple[dict[str, pd.DataFrame], str]:
         )
     task = (run.provenance.get("config") or {}).get("protocol") or TASK
     tables = {"jobs": jobs, "scores": scores, "cost": cost}
+    tables["classes"] = pd.DataFrame() if classes is None else classes
     return {name: table.assign(run_index=index, task=task) for name, table in tables.items()}, note
 
 
@@ -92,7 +96,10 @@ def _stack(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
         return pd.DataFrame(columns=[*columns, "run_index"])
     # Read back from disk, an empty text may be missing and a text column may be categorical;
     # both would drop rows from group-bys.
-    texts = ("method", "variant", "dataset", "split", "sequence", "metric", "status", "reason")
+    texts = (
+        *("method", "variant", "dataset", "split", "sequence"),
+        *("metric", "class", "status", "reason"),
+    )
     plain = []
     for table in filled:
         values = {name: table[name].astype(object) for name in texts if name in table}
@@ -242,7 +249,8 @@ def _dataset_infos(
     for names, group in jobs.groupby(DATASET, sort=True):
         dataset, split, task = key = (str(names[0]), str(names[1]), str(names[2]))
         record: dict[str, Any] = {}
-        sequences = set(group["sequence"]) - {""}
+        # A sequence is skipped where it shares no class: nothing is missing then.
+        sequences = set(group.loc[group["status"] != "skipped", "sequence"]) - {""}
         for index in sorted(group["run_index"].unique()):
             found = (runs[index].provenance.get("datasets") or {}).get(dataset)
             record = found or record

@@ -204,6 +204,8 @@ def _complete(
 
 def _by_sequence(scores: Scores, sequences: NDArray[np.object_]) -> Scores:
     """Means over each sequence's objects, ``(sequences,)`` by method."""
+    if not scores:  # of no method's objects are there groups
+        return {}
     table = pd.DataFrame(dict(scores)).groupby(sequences).mean()
     return {label: table[label].to_numpy(dtype=np.float64) for label in scores}
 

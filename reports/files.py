@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 LISTED = re.compile(
     r'(?:href|data-source)="'
-    r'(figures/[\w.-]+\.(?:svg|png|pdf)|assets/clip-[\w.-]+\.js|gap_closed\.csv)"'
+    r"(gap/[\w.-]+/(?:[\w-]+\.csv|gap\.json|figures/[\w.-]+\.(?:svg|png|pdf))"
+    r'|figures/[\w.-]+\.(?:svg|png|pdf)|assets/clip-[\w.-]+\.js|(?:gap_closed|classes)\.csv)"'
 )
 """How a report's page refers to the files that not every report has."""
 
@@ -24,6 +26,16 @@ def listed_files(folder: Path) -> set[Path]:
     page = folder / "index.html"
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     return {folder / name for name in LISTED.findall(text)} if MARK in text else set()
+
+
+def remove_files(files: Iterable[Path], folder: Path) -> None:
+    """Remove files of an earlier report in a folder, and folders of gaps that this empties."""
+    for path in files:
+        path.unlink(missing_ok=True)
+        for parent in path.relative_to(folder).parents:
+            place = folder / parent
+            if parent.parts[:1] == ("gap",) and place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
 
 
 def write_bytes(path: Path, data: bytes) -> Path:

@@ -48,3 +48,8 @@ def percent(value: float, signed: bool = False) -> str:
 def number(value: float, digits: int = 2) -> str:
     """A number with a true minus sign; a dash where there is none."""
     return "–" if pd.isna(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def ratio(value: float) -> str:
+    """A ratio with one decimal, a large one without; a dash where there is none."""
+    return f"{value:,.0f}" if value >= 100 else number(value, 1)

@@ -68,11 +68,13 @@ def _drop_figure(results: GapResults, head: str, table: pd.DataFrame) -> Drawing
         for axes, (key, part) in zip(grid, panels, strict=True):
             _draw_drop(axes, part, trained, colours)
             title = " ".join(str(name) for name in key).strip()
-            axes.set_title(f"{title}{_lost(part)}")
+            # Titles of several panels would run into each other on one line.
+            axes.set_title(f"{title}{_lost(part, alone=len(panels) == 1)}")
         grid[0].set_ylabel("J of the foreground, %")
         legend_below(figure, grid[0], 2)
 
-    text = "; ".join(_drop_sentence(row) for _, row in table.iterrows())
+    told = table if head != "linear probe" else table[table["trained_on"] == "images"]
+    text = "; ".join(_drop_sentence(row) for _, row in told.iterrows())
     text = f"{text}. Bars are means over samples, lines 95 % intervals over samples. "
     if head == "linear probe":
         text += (
@@ -85,12 +87,13 @@ def _drop_figure(results: GapResults, head: str, table: pd.DataFrame) -> Drawing
     return sheet(name, question, text, 3.1 if len(methods) < 4 else 3.6, draw)
 
 
-def _lost(part: pd.DataFrame) -> str:
-    """What training on images loses on video, for a panel's title."""
+def _lost(part: pd.DataFrame, alone: bool) -> str:
+    """What training on images loses on video, for the title of a panel alone or of several."""
     rows = part[part["trained_on"] == "images"]
     if rows.empty:
-        return ""
-    return f": {percent(-rows['drop'].mean(), signed=True)} from images to video"
+        return "" if alone else "\n"
+    lost = percent(-rows["drop"].mean(), signed=True)
+    return f": {lost} from images to video" if alone else f"\n{lost} on video"
 
 
 def _training_colours(trained: list[str]) -> dict[str, str]:
@@ -126,8 +129,11 @@ def _draw_drop(axes: Axes, part: pd.DataFrame, trained: list[str], colours: dict
             axes.plot([centre, centre], [low, high], color=INK, linewidth=1)
             text = f"{value:.1f}"
             axes.text(centre, high + 1.5, text, ha="center", fontsize=8)
-    axes.set_xticks([0, 1], ["tested on\nimages", "tested on\nvideo"])
-    axes.set_ylim(0, 100)
+    axes.set_xticks([0, 1], ["images", "video"])
+    axes.set_xlabel("tested on")
+    # Room for the figure above a full bar.
+    axes.set_ylim(0, 110)
+    axes.set_yticks(range(0, 101, 20))
     axes.grid(visible=False, axis="x")
 
 
@@ -191,17 +197,24 @@ def discrepancy_figure(results: GapResults) -> Drawing:
     """Squared MMD with its permutation test, and the Frechet ratio, by tap."""
     networks = results.networks
     places = [(network, tap) for network in networks for tap in network.taps]
+    reference = results.reference
+    if reference is not None:
+        places += [(reference, tap) for tap in reference.taps]
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, sharey=True)
         for y, (network, tap) in enumerate(places):
-            colour = COLOURS[networks.index(network) % len(COLOURS)]
+            colour = (
+                SOFT if network is reference else COLOURS[networks.index(network) % len(COLOURS)]
+            )
             for axes, measure in ((left, "squared_mmd"), (right, "frechet_ratio")):
                 rows = results.of("distances", network, measure=measure, tap=tap)
-                row = over_seeds(rows, ["tap"]).iloc[0]
-                if pd.isna(row["value"]):
+                undefined = rows.empty or bool(rows["value"].isna().all())
+                row = None if undefined else over_seeds(rows, ["tap"]).iloc[0]
+                if row is None:
+                    why = "the ratio alone" if rows.empty else "too few samples"
                     axes.text(
-                        0.5, y, "too few samples", transform=axes.get_yaxis_transform(),
+                        0.5, y, why, transform=axes.get_yaxis_transform(),
                         va="center", ha="center", fontsize=7.5, color=SOFT, backgroundcolor=PAPER,
                     )  # fmt: skip
                     continue
@@ -218,13 +231,16 @@ def discrepancy_figure(results: GapResults) -> Drawing:
         left.axvline(0, color=INK, linewidth=0.8)
         right.axvline(1, color=INK, linewidth=0.8)
         right.set_xscale("log")
-        right.xaxis.set_major_locator(_ticks((0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)))
+        right.xaxis.set_major_locator(_ratio_ticks(right.get_xlim()[1]))
         right.xaxis.set_major_formatter("{x:g}")
         right.xaxis.minorticks_off()
         left.set_title("Squared MMD (0: no gap)")
         right.set_title("Frechet ratio (1: no gap)")
-        names = [f"{one.title} {tap}" if len(networks) > 1 else tap for one, tap in places]
+        names = [_place_name(results, *place) for place in places]
         left.set_yticks(range(len(places)), names)
+        if reference is not None:
+            for axes in (left, right):
+                axes.axhline(len(places) - len(reference.taps) - 0.5, color=RULE, linewidth=0.8)
         left.set_ylim(len(places) - 0.4, -0.6)
 
     text = "".join(_mmd_sentence(results, network) for network in networks)
@@ -233,14 +249,28 @@ def discrepancy_figure(results: GapResults) -> Drawing:
         "the distance between random halves of the images. Lines: 95 % intervals over resampled "
         "samples for MMD, over random draws for the ratio."
     )
+    if reference is not None:
+        text += (
+            " Below the line: the fixed reference encoder, which is the same whatever is measured; "
+            "it tells of the data, the networks above of what they see in it."
+        )
     question = "Are both sets drawn from one distribution of features?"
     return sheet("discrepancy", question, text, 1.1 + 0.45 * len(places), draw)
 
 
-def _ticks(values: tuple[float, ...]) -> object:
+def _place_name(results: GapResults, network: Network, tap: str) -> str:
+    if network is results.reference:
+        return f"reference {tap}"
+    return f"{network.title} {tap}" if len(results.networks) > 1 else tap
+
+
+def _ratio_ticks(highest: float) -> object:
+    """Ticks of a ratio's axis; powers of ten alone where more would not find room."""
     from matplotlib.ticker import FixedLocator
 
-    return FixedLocator(values)
+    powers = [10.0**power for power in range(7)]
+    between = [0.5, *(2 * one for one in powers), *(5 * one for one in powers)]
+    return FixedLocator(powers if highest > 100 else sorted(powers + between))
 
 
 def _mmd_sentence(results: GapResults, network: Network) -> str:
@@ -249,9 +279,6 @@ def _mmd_sentence(results: GapResults, network: Network) -> str:
     return (
         f"For {network.title} at {network.main_tap} the sets {verdict} (p = {row['p_value']:.3f}). "
     )
-
-
-# --- samples ---------------------------------------------------------------------------------
 
 
 def statistics_figure(results: GapResults) -> Drawing:
@@ -265,7 +292,7 @@ def statistics_figure(results: GapResults) -> Drawing:
             axes.plot([0, row["distance"]], [y, y], color=COLOURS[0] if sure else RULE, zorder=2)
             face = COLOURS[0] if sure else PAPER
             axes.plot(row["distance"], y, "o", color=COLOURS[0], markerfacecolor=face, zorder=3)
-            medians = f"{row['images']:.3g} → {row['videos']:.3g}"
+            medians = f"{row['images']:.2g} → {row['videos']:.2g}"
             axes.text(1.03, y, medians, va="center", fontsize=7.5, clip_on=False)
         axes.text(
             1.03, len(table) - 0.2, "medians:\nimages → videos", fontsize=7.5, color=SOFT,

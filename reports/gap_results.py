@@ -9,11 +9,22 @@ from typing import Any
 
 import pandas as pd
 
+from bench.errors import StoreError
 from bench.gap.command import RECORD, TABLES
+from bench.gap.reference import REFERENCE
 from bench.store import read_json
 
 TEXTS = ("weights", "note", "sample", "reason")
 """Columns that may be empty or look like numbers, and are texts."""
+
+KEYS = {
+    "command", "request", "started", "seconds", "versions", "git", "datasets", "networks",
+    "relative_to_oracle", "remarks",
+}  # fmt: skip
+"""What a page needs of the record."""
+
+ALWAYS = ("drop", "distances", "equalisation", "statistics")
+"""Tables that every measurement has."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,40 @@ class GapResults:
         folder: written by ``python -m bench gap``.
 
     Raises:
-        StoreError: another folder.
+        StoreError: another folder, or one that lacks some of it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.record: dict[str, Any] = read_json(folder / RECORD)
+        found = read_json(folder / RECORD)
+        lacking = KEYS - set(found) if isinstance(found, dict) else KEYS
+        lost = [f"{name}.csv" for name in ALWAYS if not (folder / f"{name}.csv").is_file()]
+        if lacking or lost:
+            what = ", ".join([*lost, *(f"{key} in {RECORD}" for key in sorted(lacking))])
+            raise StoreError(
+                folder, f"no {what}", "a folder of `python -m bench gap`", "Measure it again."
+            )
+        self.folder = folder
+        self.record: dict[str, Any] = found
         self.tables = {name: _read(folder / f"{name}.csv") for name in TABLES}
+
+    @property
+    def present(self) -> list[str]:
+        """Names of the tables that there are."""
+        return [name for name in TABLES if (self.folder / f"{name}.csv").is_file()]
+
+    @property
+    def files(self) -> list[Path]:
+        """Every table and the record."""
+        return [*(self.folder / f"{name}.csv" for name in self.present), self.folder / RECORD]
+
+    @cached_property
+    def reference(self) -> Network | None:
+        """The fixed encoder that was measured besides the networks, if one was."""
+        record = self.record.get("reference")
+        if not record:
+            return None
+        name, taps = record["method"], tuple(record["taps"])
+        return Network(REFERENCE, name, f"{REFERENCE} ({name})", taps, taps[-1])
 
     @cached_property
     def networks(self) -> list[Network]:
@@ -75,10 +114,15 @@ class GapResults:
         return rows[chosen]
 
     @property
+    def datasets(self) -> tuple[str, str]:
+        """Names of the datasets, images first."""
+        images, videos = (self.record["datasets"][domain] for domain in ("images", "videos"))
+        return images["dataset"], videos["dataset"]
+
+    @property
     def title(self) -> str:
         """Which sets were compared."""
-        names = [self.record["datasets"][domain]["dataset"] for domain in ("images", "videos")]
-        return f"{names[0]} (images) and {names[1]} (videos)"
+        return f"{self.datasets[0]} (images) and {self.datasets[1]} (videos)"
 
     @property
     def counts(self) -> tuple[int, int]:

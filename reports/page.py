@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from reports.closed import Gap, gap_table
 from reports.drawing import Drawing, slug, styles
 from reports.galleries import Gallery, galleries
+from reports.gap_part import GapPart
 from reports.heat import Heat, heat
 from reports.lines import MISSING, hours
 from reports.page_tables import (
@@ -26,6 +27,7 @@ from reports.page_tables import (
 from reports.published import Published, published
 from reports.regimes import LabelCost, RegimeGroup, label_costs, label_counts, regime_groups
 from reports.results import DONE, ENTRY, PROTOCOL, PUBLISHED, DatasetInfo, MethodInfo, Results
+from reports.semantic import mapping_facts, semantic_tables
 
 ANNOTATION = "Annotation (est.)"
 """The one fact of a card that readers can change, through the costs of labels."""
@@ -96,6 +98,7 @@ class Page:
     tables: Sequence[Table]
     differences: Sequence[Table]
     closed: Sequence[Table]
+    classes: Sequence[Table]
     costs: Sequence[Table]
     regimes: Sequence[RegimeGroup]
     published: Sequence[PublishedTable]
@@ -112,6 +115,7 @@ class Page:
     unfinished: Sequence[UnfinishedRow]
     unfinished_summary: str
     runs: Sequence[RunFacts]
+    measured: Sequence[GapPart] = ()
     annotation: str = ANNOTATION
 
     @property
@@ -130,8 +134,9 @@ def render(
     baseline: str | None = None,
     gaps: Sequence[Gap] = (),
     title: str | None = None,
+    measured: Sequence[GapPart] = (),
 ) -> tuple[str, dict[str, str]]:
-    """The page as HTML text; nothing in it refers to another host.
+    """The page as HTML text, with measured gaps as sections; nothing refers to another host.
 
     Returns:
         The page, and files it needs beside it, text by relative path: none unless the player's
@@ -143,7 +148,7 @@ def render(
     style = "\n".join(_template(f"{name}.css") for name in ("report", "player"))
     script = "\n".join(_template(f"{name}.js") for name in SCRIPTS)
     template = environment.get_template("report.html.jinja")
-    page, files = make_page(results, figures, baseline, gaps, title)
+    page, files = make_page(results, figures, baseline, gaps, title, measured)
     return template.render(page=page, style=style, script=script), files
 
 
@@ -157,6 +162,7 @@ def make_page(
     baseline: str | None = None,
     gaps: Sequence[Gap] = (),
     title: str | None = None,
+    measured: Sequence[GapPart] = (),
 ) -> tuple[Page, dict[str, str]]:
     """Collect what the page prints, and the files beside it."""
     names = _setting_names(results.methods.values())
@@ -172,6 +178,7 @@ def make_page(
         tables=[result_table(results, dataset) for dataset in datasets],
         differences=[table for table in differences if table is not None],
         closed=[gap_table(results, each) for each in gaps],
+        classes=semantic_tables(results),
         costs=[cost_table(results, dataset) for dataset in datasets],
         regimes=regime_groups(list(results.methods.values())),
         published=_published_tables(results),
@@ -191,6 +198,7 @@ def make_page(
         unfinished=_unfinished(results),
         unfinished_summary=_unfinished_summary(results),
         runs=[_run_facts(run.name, run.provenance) for run in results.runs],
+        measured=measured,
     )
     return page, files
 
@@ -345,6 +353,7 @@ def _run_facts(name: str, provenance: Mapping[str, Any]) -> RunFacts:
         if available and available != count:
             about += f" (of {plural(available, 'sequence')} in the split)"
         facts.append((f"Data: {label}", about))
+    facts += mapping_facts(provenance)
     return RunFacts(
         name,
         command if isinstance(command, str) else shlex.join(command),

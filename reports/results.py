@@ -40,6 +40,9 @@ SCORES = ["J", "F", "J&F", "J_recall", "J_decay", "F_recall", "F_decay"]
 SEEN_SCORES = ["J_seen", "J_unseen", "F_seen", "F_unseen", "G"]
 """Scores of datasets that tell seen from unseen categories (YouTube-VOS)."""
 
+CLASS_COUNTS = [*CELL, "object", "class", "intersection", "union", "true", "coverage"]
+"""Columns of pixels by class; see :class:`bench.semantic.ClassCounts`."""
+
 COSTS = [
     "seconds_per_frame",
     "fps",
@@ -155,6 +158,8 @@ class Results:
         methods: by (method, variant), in the order of their labels.
         datasets: by :data:`DATASET`, sorted.
         notes: what a reader must know about how the runs were combined.
+        classes: pixels by class, after combining, of runs under the semantic protocol; plus
+            ``run_index``.
     """
 
     runs: tuple[Run, ...]
@@ -166,6 +171,7 @@ class Results:
     methods: Mapping[tuple[str, str], MethodInfo]
     datasets: Mapping[tuple[str, str, str], DatasetInfo]
     notes: tuple[str, ...]
+    classes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CLASS_COUNTS))
 
     @property
     def unfinished(self) -> pd.DataFrame:
@@ -256,7 +262,9 @@ def seed_table(
         info = methods[row["method"], row["variant"]]
         found = scored.get(key)
         row.update(_scores_of(found))
-        status = group["status"].value_counts()
+        # Sequences that share no class with a method are none that it should have.
+        expected = group["sequence"].isin(["", *dataset.sequences])
+        status = group.loc[expected, "status"].value_counts()
         row["sequences"] = 0 if found is None else found["sequence"].nunique()
         row["sequences_done"] = int(status.get(DONE, 0))
         row["sequences_expected"] = len(dataset.sequences)

@@ -22,6 +22,7 @@ def print_table(runs: Sequence[Run], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from reports import semantic
     from reports.combine import collect
 
     results = collect(runs)
@@ -59,6 +60,8 @@ def print_table(runs: Sequence[Run], console: Console) -> None:
         sentences = below(results, dataset, lines)
         if not dataset.scored:
             sentences += [f"{line.info.label}: {line.remark}." for line in lines if line.done]
+        for sentence in semantic.sentences(results, dataset):
+            console.print(Text(sentence))
         for remark in sentences:
             console.print(Text(remark, style="dim"))
         console.print()

@@ -158,7 +158,7 @@ def suite(
 
     The same command again continues; rows added to the file are computed beside the others.
     """
-    from bench.suite import load_suite, rows_of
+    from bench.suite import classes_of, load_suite, rows_of
 
     config = load_suite(file)
     places: dict[str, Any] = {
@@ -175,6 +175,7 @@ def suite(
         for protocol in config.protocols[:1] if dry_run else config.protocols:
             title = f"{config.title} ({config.comparison}, {protocol})"
             places["protocol"] = protocol
+            places["classes"] = classes_of(config, file) if protocol == "semantic" else None
             # Trainings serve all protocols and stay in the suite's folder.
             where = folder / protocol if len(config.protocols) > 1 else folder
             outcomes += _run_rows(title, rows_of(config, file), places, folder, dry_run, where)

@@ -81,8 +81,12 @@ def check(
     from bench.segment import build_segmenter
 
     segmenter = build_segmenter(method, preset, settings or [], device, 0, weights)
-    failed = 0
+    failed = skipped = 0
     for test in CHECKS:
+        if reason := test.skipped(segmenter):
+            skipped += 1
+            console.print(f"[yellow]skip[/] {test.title}: {reason}")
+            continue
         with errors.status(test.title):
             complaint = test.complaint(segmenter)
         failed += complaint is not None
@@ -91,7 +95,9 @@ def check(
         )
         if complaint is not None:
             console.print(f"     {complaint}", markup=False, soft_wrap=True)
-    console.print(f"{len(CHECKS) - failed} passed, {failed} failed")
+    passed = len(CHECKS) - failed - skipped
+    more = f", {skipped} skipped" if skipped else ""
+    console.print(f"{passed} passed, {failed} failed{more}")
     if failed:
         sys.exit(1)
 

@@ -15,6 +15,9 @@ from bench.errors import ConfigError, StoreError
 if TYPE_CHECKING:
     from bench.store import Run
 
+GAP = "gap.json"
+"""What marks a folder of the command gap."""
+
 EXPERIMENT = "experiment.json"
 """File in the folder of a suite or an ablation that says what its report shows besides runs."""
 
@@ -24,7 +27,8 @@ def report(
         list[Path] | None,
         typer.Argument(
             metavar="[FOLDERS]...",
-            help="Folders of runs, suites or ablations. Default: the newest one in runs/",
+            help="Folders of runs, suites, ablations or gaps. "
+            "Default: the newest one in runs/ that is no gap.",
         ),
     ] = None,
     out: Annotated[
@@ -46,27 +50,46 @@ def report(
         typer.Option(help="Its upper end: the method trained with video labels. Needs --source."),
     ] = None,
 ) -> None:
-    """Turn runs into tables, figures and one HTML page.
+    """Turn runs, and measured gaps between images and video, into figures and one HTML page.
 
     A suite is reported under its title and with the gap that it names, unless --source and
-    --oracle name another.
+    --oracle name another. A folder of the command gap becomes a section.
     """
-    from bench.registry import load_reports
+    from bench.registry import load_gap_page, load_reports
     from bench.store import load_run
 
     if (source is None) != (oracle is None):
         raise ConfigError("--source and --oracle", "one of them", "both or none", "Name both ends.")
     folders = folders or [newest_results(Path("runs"))]
-    loaded = [load_run(path) for folder in folders for path in runs_in(folder)]
-    taken = f"{', '.join(str(folder) for folder in folders)}: {len(loaded)} run"
-    console.print(taken + ("s" if len(loaded) > 1 else ""), markup=False, soft_wrap=True)
-    reports = load_reports()
-    about = experiment_record(folders[0]) if len(folders) == 1 else {}
-    gap = (source, oracle) if source and oracle else suite_gap(about, loaded)
-    baseline = baseline or (gap[0] if gap else None)
-    files = reports.build(loaded, out or folders[0] / "report", baseline, gap, about.get("title"))
-    reports.print_table(loaded, console)
-    console.print(f"\nReport: {files.page}", soft_wrap=True)
+    measured = [folder for folder in folders if (folder / GAP).is_file()]
+    ran = [folder for folder in folders if folder not in measured]
+    loaded = [load_run(path) for folder in ran for path in runs_in(folder)]
+    if measured:
+        load_gap_page().check(measured)
+    console.print(_taken(folders, len(loaded), len(measured)), markup=False, soft_wrap=True)
+    out = out or folders[0] / "report"
+    if loaded:
+        about = experiment_record(ran[0]) if len(ran) == 1 else {}
+        gap = (source, oracle) if source and oracle else suite_gap(about, loaded)
+        baseline = baseline or (gap[0] if gap else None)
+        reports = load_reports()
+        page = reports.build(loaded, out, baseline, gap, about.get("title"), measured).page
+        reports.print_table(loaded, console)
+    elif baseline or source:
+        given = "--baseline" if baseline else "--source and --oracle"
+        raise ConfigError(given, "no run", "runs, whose methods it names", "Name their folders.")
+    else:
+        page = load_gap_page().build_report(measured, out)
+    for folder in measured:
+        load_gap_page().print_table(folder, console)
+    console.print(f"\nReport: {page}", soft_wrap=True)
+
+
+def _taken(folders: Sequence[Path], runs: int, gaps: int) -> str:
+    """What is reported: ``"runs/a, runs/b: 2 runs, 1 gap"``."""
+    counts = [(runs, "run"), (gaps, "gap")]
+    words = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in counts if count]
+    return f"{', '.join(str(folder) for folder in folders)}: {', '.join(words)}"
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -82,7 +105,10 @@ def runs_in(folder: Path) -> list[Path]:
     records = [*folder.glob("*/run.json"), *folder.glob("*/*/run.json")]
     if not records:
         raise StoreError(
-            folder, "no run in it", "the folder of a run, a suite or an ablation", "Name another."
+            folder,
+            "no run in it",
+            "the folder of a run, a suite, an ablation or a gap",
+            "Name another.",
         )
     return sorted(record.parent for record in records)
 
@@ -155,6 +181,20 @@ def gap(
         str | None,
         typer.Option(help="Where features are taken; the last is drawn. Default: all there are."),
     ] = None,
+    reference: Annotated[
+        str,
+        typer.Option(
+            help="Method whose encoder, as it ships, is the fixed one that the Frechet ratio is "
+            "also measured on; none leaves it out."
+        ),
+    ] = "imagenet",
+    video_label_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            help="Boundary F of the videos' masks, above 0 to 1, where they are not manual: masks "
+            "of images are made as inexact. Default: both count as manual."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of samples, factors and folds.")] = 0,
     preset: Annotated[str | None, typer.Option(help="tiny or paper, for all methods.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -162,7 +202,8 @@ def gap(
 ) -> None:
     """Measure and draw the gap between images and videos, as networks and their scores see it."""
     from bench.config import parse_assignments
-    from bench.gap.command import fresh_folder, gap_request, measure_gap
+    from bench.gap.command import fresh_folder, measure_gap
+    from bench.gap.request import gap_request
     from bench.registry import load_gap_page
     from bench.run import new_run_name
 
@@ -176,6 +217,8 @@ def gap(
         "weights": weights,
         "factors": names(factors),
         "taps": names(taps),
+        "reference": reference,
+        "video_label_accuracy": video_label_accuracy,
         "seed": seed,
         "preset": preset,
         "device": device,

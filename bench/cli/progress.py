@@ -58,9 +58,7 @@ def run_with_bar(request: Any, assignments: dict[str, Any], path: Path) -> RunRe
                 done = sum(j.frames for j in plan.jobs if (path / "jobs" / j.id).is_dir())
                 progress.update(bar, completed=done)
             for skip in plan.skips:
-                progress.console.print(
-                    f"skipped: {skip.method} on {skip.dataset}: {skip.reason}", markup=False
-                )
+                progress.console.print(f"skipped: {skip}", markup=False)
 
         def on_outcome(outcome: Outcome) -> None:
             job = outcome.job.job

@@ -40,7 +40,14 @@ def run(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="semi-supervised (default) or unsupervised."),
+        typer.Option(help="semi-supervised (default), unsupervised or semantic."),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML that says which classes of methods and data mean the same, for --protocol "
+            "semantic. Default: those with the same name."
+        ),
     ] = None,
     device: Annotated[
         str | None,
@@ -87,6 +94,7 @@ def run(
         "seeds": names(seeds),
         "preset": preset,
         "protocol": protocol,
+        "classes": classes,
         "device": device,
         "weights": _weights(weights),
     }
@@ -161,7 +169,7 @@ def _print_plan(plan: Plan) -> None:
         table.add_row(*key, str(count), str(frames[key]))
     console.print(table)
     for skip in plan.skips:
-        console.print(f"skipped: {skip.method} on {skip.dataset}: {skip.reason}", markup=False)
+        console.print(f"skipped: {skip}", markup=False)
     console.print(f"{len(plan.jobs)} jobs. Nothing was run.")
 
 

@@ -14,16 +14,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.config import Preset, config_error
 from bench.errors import DataError, MethodError, StoreError
 from bench.gap.domains import ImageSample, VideoSample, choose_images, choose_videos
 from bench.gap.embedding import absent_projections
 from bench.gap.equalisation import equalisation_rows
+from bench.gap.factor_statistics import diversity_rows, picture_rows
 from bench.gap.factors import SEVERITIES, Geometric, get_factor
 from bench.gap.features import extract
 from bench.gap.measures import (
@@ -36,6 +35,15 @@ from bench.gap.measures import (
     score_rows,
 )
 from bench.gap.pictures import embedding_rows
+from bench.gap.reference import (
+    NO_REFERENCE,
+    REFERENCE,
+    measured_anyway,
+    reference_encoder,
+    reference_rows,
+)
+from bench.gap.representation import Representation
+from bench.gap.request import GapRequest
 from bench.gap.samples import compare_statistics, statistics_frame
 from bench.gap.under_factors import GEOMETRIC_WITHOUT_CKA, Clean, factor_rows
 from bench.gap.variants import Missing, Variant, build_variants, parse_weights, trained_on
@@ -47,62 +55,14 @@ RECORD = "gap.json"
 
 TABLES = (
     "samples", "statistics", "scores", "drop", "gap_closed", "distances", "cka", "curves",
-    "equalisation", "embedding", "embedding_figures", "missing",
+    "equalisation", "equalised_statistics", "embedding", "embedding_figures", "missing",
 )  # fmt: skip
 """Names of the CSV files, without suffix. Tables without rows are not written."""
 
-FACTORS = ("motion_blur", "low_light", "low_resolution", "compression", "framing")
-"""The factors of the curves unless others are asked for."""
-
-
-class GapRequest(BaseModel):
-    """What is measured.
-
-    Attributes:
-        methods: registered names.
-        images: dataset of labelled images.
-        videos: dataset of labelled videos.
-        root: where the data lies; see :func:`bench.dataset.find_root`.
-        limit: most images, and most videos.
-        short_side: images and frames are shrunk to it, so that the domains do not differ in size.
-        seed: of all that is drawn.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        preset: of the methods; None for each one's own default.
-        factors: of the curves.
-        taps: where features are taken; the last one is drawn. None for all that a method has.
-        weights: ``[METHOD.]LABEL=FILE``.
-        assignments: ``--set`` values by dotted key.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    methods: list[str] = Field(min_length=1)
-    images: str
-    videos: str
-    root: Path | None = None
-    limit: int = Field(default=50, ge=1)
-    short_side: int = Field(default=240, ge=32)
-    seed: int = Field(default=0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    preset: Preset | None = None
-    factors: list[str] = list(FACTORS)
-    taps: list[str] | None = None
-    weights: list[str] = []
-    assignments: dict[str, Any] = {}
-
-
-def gap_request(options: Mapping[str, Any]) -> GapRequest:
-    """A request from options; None values keep the defaults.
-
-    Raises:
-        ConfigError: names the wrong option.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return GapRequest.model_validate(given)
-    except ValidationError as error:
-        raise config_error("command line", error, GapRequest) from None
-
+MANUAL_LABELS = (
+    "the masks of both sets count as manual; where those of the videos are not, "
+    "--video-label-accuracy gives their boundary F"
+)
 
 Watch = Callable[[str, int, int], None]
 """Told what is being done, steps done and all steps."""
@@ -140,18 +100,32 @@ def measure_gap(request: GapRequest, folder: Path, watch: Watch = _unwatched) ->
         request.seed, request.taps,
     )  # fmt: skip
     if not variants:
-        reasons = "; ".join(f"{one.method}: {one.reason}" for one in missing)
-        raise MethodError("--methods", reasons, "a method whose features can be taken", "Add one.")
+        why = "; ".join(f"{one.method}: {one.reason}" for one in missing)
+        raise MethodError("--methods", why, "a method whose features can be taken", "Add one.")
+    reference, reasons = _reference(request, variants, device)
+    missing += reasons
     size = (request.root, request.limit, request.short_side, request.seed)
     images, videos = choose_images(request.images, *size), choose_videos(request.videos, *size)
     tables = _Tables()
-    measurement = _Measurement(request, images, videos, variants, tables, watch)
+    measurement = _Measurement(request, images, videos, variants, reference, tables, watch)
     measurement.run()
     missing += measurement.missing()
     tables.extend("missing", (vars(one) for one in missing))
     tables.write(folder)
     write_json(folder / RECORD, _record(request, measurement, started))
     return missing
+
+
+def _reference(
+    request: GapRequest, variants: Sequence[Variant], device: str
+) -> tuple[Representation | None, list[Missing]]:
+    """The fixed reference encoder where it is to be measured besides the networks."""
+    name = request.reference
+    known = measured_anyway(name, request.methods, variants, request.preset, request.assignments)
+    if name == NO_REFERENCE or known:
+        return None, []
+    found = reference_encoder(name, device, request.seed)
+    return (None, [found]) if isinstance(found, Missing) else (found, [])
 
 
 class _Tables:
@@ -185,14 +159,16 @@ class _Measurement:
         images: ImageSample,
         videos: VideoSample,
         variants: Sequence[Variant],
+        reference: Representation | None,
         tables: _Tables,
         watch: Watch,
     ) -> None:
         self.request, self.images, self.videos = request, images, videos
-        self.variants, self.tables, self.watch = variants, tables, watch
+        self.variants, self.reference = variants, reference
+        self.tables, self.watch = tables, watch
         self.frames = videos.frames()
         changed = len(request.factors) * 2 * len(SEVERITIES)
-        self.steps = 4 * len(variants) + changed
+        self.steps = 4 * len(variants) + changed + (reference is not None)
         self.done = 0
         self.remarks: list[str] = []
         self.relative: dict[str, float] = {}
@@ -218,6 +194,7 @@ class _Measurement:
             networks.append(clean)
             self._advance(f"distances of {variant.title}")
             self._of_network(clean)
+        self._of_reference()
         self._drop()
         rows = factor_rows(
             networks, self.images, self.videos, self.request.factors, seed,
@@ -234,6 +211,19 @@ class _Measurement:
             self.tables.extend("samples", named.to_dict("records"))
         compared = compare_statistics(tables["images"], tables["videos"])
         self.tables.extend("statistics", compared.reset_index(names="statistic").to_dict("records"))
+        equalised = picture_rows(
+            self.images.items, self.frames, self.request.video_label_accuracy, self.request.seed
+        )
+        key = {"method": "all", "weights": "", "seed": self.request.seed}
+        self.tables.extend("equalised_statistics", [key | row for row in equalised])
+
+    def _of_reference(self) -> None:
+        if self.reference is None:
+            return
+        self._advance(f"Frechet ratio on the {REFERENCE}")
+        name, seed = self.request.reference, self.request.seed
+        rows = reference_rows(self.reference, name, self.images.items, self.frames, seed)
+        self.tables.extend("distances", list(rows))
 
     def _of_network(self, clean: Clean) -> None:
         seed, key = self.request.seed, clean.variant.key
@@ -245,8 +235,13 @@ class _Measurement:
         scored = score_rows(clean.variant, features, samples, seed)
         self.tables.extend("scores", [key | row for row in scored])
         self._advance(f"factors made equal for {clean.variant.title}")
-        equal = equalisation_rows(looked, self.images.items, self.frames, clean.videos, seed)
+        equal = equalisation_rows(
+            looked, *samples, clean.videos, seed, self.request.video_label_accuracy
+        )
         self.tables.extend("equalisation", [key | row for row in equal])
+        ours, theirs = (part.taps[looked.main_tap].pooled for part in features)
+        diversity = diversity_rows(ours, theirs, seed)
+        self.tables.extend("equalised_statistics", [key | row for row in diversity])
         self._advance(f"embedding of {clean.variant.title}")
         try:
             points = list(embedding_rows(clean.images, clean.videos, looked.main_tap, seed))
@@ -266,6 +261,8 @@ class _Measurement:
 
     def missing(self) -> list[Missing]:
         found = [*self.undone, *(Missing(*reason) for reason in missing_reasons(self.variants))]
+        if self.request.video_label_accuracy is None:
+            found.append(Missing("label accuracy made equal", "all", MANUAL_LABELS))
         found += [
             Missing(f"{name} plot", "all", reason) for name, reason in absent_projections().items()
         ]
@@ -305,9 +302,16 @@ def _record(
             }
             for variant in measurement.variants
         ],
+        "reference": _reference_record(measurement),
         "relative_to_oracle": measurement.relative,
         "remarks": measurement.remarks,
     }
+
+
+def _reference_record(measurement: _Measurement) -> dict[str, Any] | None:
+    if measurement.reference is None:
+        return None
+    return {"method": measurement.request.reference, "taps": list(measurement.reference.taps)}
 
 
 @contextmanager

@@ -7,22 +7,20 @@ on (seed, factor, image or video) and not on the severity or on the order of loa
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from bench.errors import DataError
 from bench.gap.factors import (
-    FACTORS,
     SEVERITIES,
     Factor,
     Geometric,
     checked_severity,
-    get_factor,
     motion_blur_along_flow,
 )
 from bench.gap.motion_blur import Float, dis_flow
@@ -206,45 +204,6 @@ class CorruptedVideos:
 
 
 # --- curves ----------------------------------------------------------------------------------
-
-DataT = TypeVar("DataT")
-
-
-def factor_curves(
-    scores: Mapping[str, Callable[[DataT], float]],
-    data: DataT,
-    corrupt: Callable[[DataT, Factor, int, int], DataT],
-    factors: Sequence[str] = tuple(FACTORS),
-    seeds: Sequence[int] = (0,),
-) -> pd.DataFrame:
-    """Score methods on data under every factor and severity.
-
-    Args:
-        scores: method: what scores a data set; larger is better.
-        data: the clean set.
-        corrupt: (set, factor, severity, seed) to set: :class:`CorruptedImages` for an
-            :class:`ImageSet`, :class:`CorruptedVideos` for a :class:`VideoSet`.
-        factors: names in :data:`bench.gap.factors.FACTORS`.
-        seeds: of what the factors draw.
-
-    Returns:
-        Tidy frame with :data:`COLUMNS`, one row per method, factor, severity and seed. Clean data
-        is scored once per method and is severity 0 of every factor and seed.
-
-    Raises:
-        ConfigError: unknown factor.
-    """
-    chosen = [get_factor(name) for name in factors]
-    rows = []
-    for method, score in scores.items():
-        clean = float(score(data))
-        for factor in chosen:
-            for seed in seeds:
-                rows.append((method, factor.name, 0, seed, clean))
-                for severity in SEVERITIES[1:]:
-                    value = float(score(corrupt(data, factor, severity, seed)))
-                    rows.append((method, factor.name, severity, seed, value))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def summarise(curves: pd.DataFrame) -> pd.DataFrame:

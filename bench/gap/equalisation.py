@@ -17,7 +17,15 @@ from bench.gap.equalise import (
     equalise_sharpness,
     waterfall,
 )
+from bench.gap.factor_statistics import (
+    BRIGHTNESS,
+    DIVERSITY,
+    FRAMING_FACTOR,
+    LABEL_ACCURACY,
+    SHARPNESS,
+)
 from bench.gap.features import Features, extract
+from bench.gap.label_accuracy import equalise_label_accuracy
 from bench.gap.measures import Row, mean_interval
 from bench.gap.probe import LinearProbe, foreground_j
 from bench.gap.representation import Representation
@@ -57,23 +65,38 @@ class ProbeOnVideo:
         return float(np.mean(scores))
 
 
-def equalisers(representation: Representation) -> Mapping[str, Equaliser]:
-    """The factors that can be made equal without training, in a fixed order."""
+def equalisers(
+    representation: Representation, video_label_accuracy: float | None
+) -> Mapping[str, Equaliser]:
+    """The factors that can be made equal without training, in a fixed order.
+
+    Args:
+        representation: tells which samples show nearly the same.
+        video_label_accuracy: boundary F of the videos' masks; None leaves label accuracy out.
+    """
 
     def pooled(one: LabelledImage) -> FloatArray:
         maps = representation.features(one.image)[representation.main_tap]
-        return np.asarray(maps.reshape(len(maps), -1).mean(1), np.float64)
+        return np.asarray(maps.reshape(len(maps), -1).astype(np.float64).mean(1))
 
-    return {
-        "diversity": equalise_diversity(pooled),
-        "sharpness": equalise_sharpness,
-        "brightness": equalise_brightness,
-        "framing": equalise_framing,
+    found: dict[str, Equaliser] = {}
+    if video_label_accuracy is not None:
+        found[LABEL_ACCURACY] = equalise_label_accuracy(video_label_accuracy)
+    return found | {
+        DIVERSITY: equalise_diversity(pooled),
+        SHARPNESS: equalise_sharpness,
+        BRIGHTNESS: equalise_brightness,
+        FRAMING_FACTOR: equalise_framing,
     }
 
 
 def equalisation_rows(
-    representation: Representation, images: Samples, frames: Samples, videos: Features, seed: int
+    representation: Representation,
+    images: Samples,
+    frames: Samples,
+    videos: Features,
+    seed: int,
+    video_label_accuracy: float | None = None,
 ) -> Iterator[Row]:
     """Rows of :func:`bench.gap.equalise.waterfall` with paired intervals of every change.
 
@@ -83,9 +106,11 @@ def equalisation_rows(
         frames: one labelled frame per video.
         videos: features of these frames, with maps.
         seed: of what is drawn.
+        video_label_accuracy: boundary F of the videos' masks against manual ones; None where
+            theirs are manual, as the images' are.
     """
     probe = ProbeOnVideo(representation, frames, videos, seed)
-    table = waterfall(images, frames, probe, equalisers(representation), seed)
+    table = waterfall(images, frames, probe, equalisers(representation, video_label_accuracy), seed)
     # The clean score is computed once and opens both orders.
     calls = iter(range(1, len(probe.history)))
     last = 0

@@ -7,6 +7,7 @@ the factors.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,7 +17,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
@@ -132,7 +132,7 @@ def match_quantiles(values: Float, reference: Float) -> Float:
     return np.quantile(reference, (rank + 0.5) / max(len(values), 1))
 
 
-def _largest_kept(measure: Callable[[float], float], target: float) -> float:
+def largest_kept(measure: Callable[[float], float], target: float) -> float:
     """Strength in [0, 1] at which a falling measure meets the target, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(BISECTIONS):
@@ -153,7 +153,7 @@ def blurred_to(sample: LabelledImage, energy: float) -> LabelledImage:
     def blurred(strength: float) -> RGB:
         return encode(cv2.GaussianBlur(light, (0, 0), max(LARGEST_SIGMA * strength, 1e-3)))
 
-    strength = _largest_kept(lambda s: gradient_energy(blurred(s), sample.mask), energy)
+    strength = largest_kept(lambda s: gradient_energy(blurred(s), sample.mask), energy)
     return replace(sample, image=blurred(strength))
 
 
@@ -166,7 +166,7 @@ def darkened_to(sample: LabelledImage, luma: float) -> LabelledImage:
     def darkened(strength: float) -> RGB:
         return encode(light * np.float32(LOWEST_GAIN**strength))
 
-    strength = _largest_kept(lambda s: mean_luma(darkened(s)), luma)
+    strength = largest_kept(lambda s: mean_luma(darkened(s)), luma)
     return replace(sample, image=darkened(strength))
 
 
@@ -220,34 +220,6 @@ def resampled(weights: Float, count: int, rng: np.random.Generator) -> Index:
     edges = np.cumsum(weights) / np.sum(weights)
     positions = (np.arange(count) + rng.uniform()) / count
     return np.minimum(np.searchsorted(edges, positions), len(weights) - 1).astype(np.intp)
-
-
-def kl_divergence(samples: Float, reference: Float, neighbours: int = 5) -> float:
-    """KL(samples || reference) in nats from nearest neighbours; may be slightly negative.
-
-    Wang, Kulkarni and Verdú, Divergence Estimation for Multidimensional Densities via
-    k-Nearest-Neighbor Distances, IEEE Transactions on Information Theory 2009.
-
-    Args:
-        samples: float ``(N, D)``, N > ``neighbours``; no more than ``neighbours`` equal rows.
-        reference: float ``(M, D)``, M >= ``neighbours``.
-        neighbours: k.
-
-    Raises:
-        DataError: fewer samples than that.
-    """
-    if len(samples) <= neighbours or len(reference) < neighbours:
-        raise DataError(
-            "samples of a divergence",
-            f"{len(samples)} and {len(reference)}",
-            f"more than {neighbours} and at least {neighbours}",
-            "Measure more samples or use fewer neighbours.",
-        )
-    # Each sample is its own nearest neighbour among the samples.
-    own = cKDTree(samples).query(samples, k=[neighbours + 1])[0][:, 0]
-    other = cKDTree(reference).query(samples, k=[neighbours])[0][:, 0]
-    ratio = np.log(np.maximum(other, 1e-12) / np.maximum(own, 1e-12)).mean()
-    return float(samples.shape[1] * ratio + np.log(len(reference) / (len(samples) - 1)))
 
 
 # --- one factor after the other --------------------------------------------------------------
@@ -308,6 +280,11 @@ def equalise_framing(images: Samples, frames: Samples, rng: np.random.Generator)
     return [images[shown[index]] for index in resampled(weights, len(images), rng)]
 
 
+def factor_generator(seed: int, factor: str) -> np.random.Generator:
+    """What a factor's equaliser draws from; it does not depend on the other factors."""
+    return np.random.default_rng([seed, zlib.crc32(factor.encode())])
+
+
 def waterfall(
     images: Samples,
     frames: Samples,
@@ -337,8 +314,7 @@ def waterfall(
         rows.append((order, 0, "none", len(images), clean, 0.0))
         equal, value = images, clean
         for step, name in enumerate(names, start=1):
-            rng = np.random.default_rng([seed, list(equalisers).index(name)])
-            equal = equalisers[name](equal, frames, rng)
+            equal = equalisers[name](equal, frames, factor_generator(seed, name))
             before, value = value, float(score(equal))
             rows.append((order, step, name, len(equal), value, value - before))
     columns = ["order", "step", "factor", "images", "value", "change"]

@@ -42,6 +42,8 @@ IMAGES, VIDEOS = "images", "videos"
 HEAD, PROBE = "own foreground", "linear probe"
 """What segments: the method without a mask, or a probe on its features."""
 
+FRECHET_RATIO = "frechet_ratio"
+
 RESAMPLES = 1000
 
 
@@ -89,7 +91,7 @@ def distance_rows(images: Features, videos: Features, seed: int) -> Iterator[Row
             yield row(f"a_distance_{CLASSES[number]}", single)
         mmd = squared_mmd(pooled, domains, seed=seed)
         yield row("squared_mmd", mmd, p_value=mmd.p_value)
-        yield row("frechet_ratio", _frechet(pooled, domains, seed))
+        yield row(FRECHET_RATIO, frechet_estimate(pooled, domains, seed))
         yield row("domain_purity", purity(pooled, domains, None, seed))
         of_video = videos.taps[tap].tokens
         for measure, function in _CLASS_STRUCTURE.items():
@@ -119,7 +121,7 @@ def _of_videos(estimate: Estimate) -> tuple[Any, ...]:
     return estimate.value, estimate.interval, rows, groups, estimate.note
 
 
-def _frechet(pooled: FloatArray, domains: IntArray, seed: int) -> Estimate:
+def frechet_estimate(pooled: FloatArray, domains: IntArray, seed: int) -> Estimate:
     """The ratio in as many components as the samples allow, which the note tells."""
     allowed = int(np.bincount(domains).min()) // GROUPS_PER_COMPONENT
     estimate = frechet_ratio(

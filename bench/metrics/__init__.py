@@ -23,6 +23,7 @@ from bench.metrics.binary import boundary_f, boundary_map, boundary_radius, j_an
 from bench.metrics.rules import (
     FOREGROUND,
     RULES,
+    SEMANTIC,
     SEMI_SUPERVISED,
     UNSUPERVISED,
     YOUTUBE_VOS,
@@ -36,6 +37,7 @@ __all__ = [
     "COLUMNS",
     "FOREGROUND",
     "RULES",
+    "SEMANTIC",
     "SEMI_SUPERVISED",
     "UNSUPERVISED",
     "YOUTUBE_VOS",

@@ -55,6 +55,12 @@ otherwise with :data:`YOUTUBE_VOS_WITHOUT_LAST` or any other rule.
 YOUTUBE_VOS_WITHOUT_LAST = replace(YOUTUBE_VOS, name="youtube-vos-without-last", skip_last=True)
 """YouTube-VOS with the video's last frame dropped, as DAVIS does."""
 
+SEMANTIC = ScoringRule("semantic", False, False, "ignored")
+"""Classes in the place of objects: all frames, void ignored.
+
+Not among :data:`RULES`, since masks alone do not say which classes their ids are.
+"""
+
 RULES = {
     rule.name: rule
     for rule in (SEMI_SUPERVISED, UNSUPERVISED, FOREGROUND, YOUTUBE_VOS, YOUTUBE_VOS_WITHOUT_LAST)

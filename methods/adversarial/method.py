@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from bench.dataset import Dataset
+from bench.errors import MethodError
 from bench.method import (
     Context,
     HasFeatures,
@@ -20,6 +21,7 @@ from bench.method import (
     MethodCard,
     MethodSettings,
     ProtocolRecord,
+    Semantic,
     State,
     Unprompted,
 )
@@ -40,10 +42,10 @@ from methods.adversarial.protocols import (
     FromNothing,
     Prompted,
     PromptedSettings,
+    SemanticProtocol,
     UnpromptedSettings,
     build_prompted,
     build_unprompted,
-    semantic_labels,
 )
 from methods.adversarial.protocols.foreground import ForegroundSettings
 from methods.adversarial.protocols.propagation import PropagationProtocolSettings
@@ -88,7 +90,7 @@ class VideoState:
 
 
 @register_method("adv")
-class Adversarial(OwnWeights, Method, Unprompted, HasFeatures):
+class Adversarial(OwnWeights, Method, Unprompted, Semantic, HasFeatures):
     """A segmentation network trained on labelled images and adapted to unlabelled videos."""
 
     Settings = AdversarialSettings
@@ -125,6 +127,7 @@ class Adversarial(OwnWeights, Method, Unprompted, HasFeatures):
         self.frames = FrameNetwork(self.network, settings.short_side, clip_frames, context.device)
         self.prompted = build_prompted(self.frames, settings.protocol, context.seed)
         self.from_nothing = build_unprompted(self.frames, settings.unprompted)
+        self.semantic = SemanticProtocol(self.frames)
 
     @classmethod
     def training_task(
@@ -152,7 +155,8 @@ class Adversarial(OwnWeights, Method, Unprompted, HasFeatures):
     def protocol(self) -> ProtocolRecord:
         """The protocol with a first mask and the one without, and what the network normalises by.
 
-        A result belongs to one of the two; which one, its run's protocol says.
+        A result belongs to one of the two; which one, its run's protocol says. Under the semantic
+        protocol it belongs to neither, and only the resolution counts.
         """
         record = self.prompted.record()
         unprompted = self.from_nothing.record()
@@ -209,9 +213,55 @@ class Adversarial(OwnWeights, Method, Unprompted, HasFeatures):
         inner, scores = state.protocol.step(state.inner, frame)
         return replace(state, inner=inner), scores
 
-    def semantic_labels(self, video: Iterable[Frame]) -> Iterator[Mask]:
-        """Class ids of every frame; see :func:`methods.adversarial.protocols.semantic_labels`."""
-        return semantic_labels(self.frames, video)
+    # ------------------------------------------------------------------ classes
+
+    @classmethod
+    def why_not_semantic(cls, settings: MethodSettings, context: Context) -> str | None:
+        """Its weights do not name the classes of its semantic head."""
+        assert isinstance(settings, AdversarialSettings)
+        weights = context.weights or cls.find_weights(settings)
+        names = _class_names(settings.network, header_of_file(weights) if weights else {})
+        if len(names) == _classes_of(settings.network):
+            return None
+        return (
+            f"its weights name {len(names)} classes for a semantic head of "
+            f"{_classes_of(settings.network)}; train it with training.domains.categories"
+        )
+
+    def class_names(self) -> tuple[str, ...]:
+        """Categories that the weights were trained on; ``foreground`` for such a head alone.
+
+        Raises:
+            MethodError: the weights name none, or another number than the head has.
+        """
+        names = _class_names(self.settings.network, self.header)
+        wanted = _classes_of(self.settings.network)
+        if len(names) != wanted:
+            raise MethodError(
+                "method adv",
+                f"weights that name {len(names)} classes",
+                f"{wanted} names, one for each class of the semantic head but the background",
+                "Train it with training.domains.categories, or name other weights.",
+            )
+        return names
+
+    def begin_semantic(self, frame: Frame) -> tuple[VideoState, Tensor]:
+        """Start without a mask; see :meth:`bench.method.Semantic.begin_semantic`."""
+        inner, scores = self.semantic.begin(frame)
+        return VideoState(self.semantic, inner), scores
+
+
+def _class_names(network: NetworkSettings, header: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of a network's classes without background, as far as the weights' header has them."""
+    if network.head == "foreground":
+        return ("foreground",)
+    recorded = header.get("settings", {}).get("training", {}).get("domains", {})
+    return tuple(recorded.get("categories", ()))
+
+
+def _classes_of(network: NetworkSettings) -> int:
+    """How many classes a network tells apart, without background."""
+    return 1 if network.head == "foreground" else network.classes - 1
 
 
 def batch_norm_statistics(header: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from bench.method import (
     Method,
     MethodCard,
     MethodSettings,
+    Semantic,
 )
 from bench.video import object_ids
 
@@ -191,6 +192,14 @@ class FeaturesPaintOnImages(WithFeatures):
         return {tap: maps[:, 1:, 1:] for tap, maps in found.items()}
 
 
+class NoClasses(Good, Semantic):
+    def class_names(self):
+        return ()
+
+    def begin_semantic(self, frame):
+        return super().begin(frame, np.zeros(frame.image.shape[:2], np.uint8)), torch.zeros(1, 1, 1)
+
+
 FEATURES = "features, where it has some, are finite float32 maps that repeat"
 
 BAD_FEATURES = {
@@ -222,6 +231,7 @@ BREAKS = [
     (RemembersEverything, "memory does not grow with the video"),
     (HidesMemoryInTheMethod, "memory does not grow with the video"),
     (NoisyFeatures, FEATURES),
+    (NoClasses, "classes, where it tells them apart, have names and repeat"),
 ]
 
 

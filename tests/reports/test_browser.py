@@ -14,9 +14,10 @@ from fake_runs import COPY, MASKS, FakeJob, FakeMethod, with_frames, write_run
 
 from bench.masks import read_mask, write_mask
 from bench.store import Run
-from reports import build
+from reports import build, gap_part
 from reports import galleries as galleries_module
 from reports.combine import collect
+from reports.drawing import Drawing
 from reports.files import write_text
 from reports.page import render
 
@@ -292,6 +293,60 @@ def test_clips_beside_the_page(
     before = waited(lambda: pixels(driver))
     control(driver, "Frame").send_keys("\ue014")
     changed(driver, before)
+    assert quiet(driver)
+
+
+@pytest.fixture(scope="module")
+def gap_page(
+    tmp_path_factory: pytest.TempPathFactory, gap_folder: Path, gap_drawings: list[Drawing]
+) -> Path:
+    """A report of a run and of a measured gap."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gap_part, "draw_all", lambda results: gap_drawings)
+        folder = tmp_path_factory.mktemp("gap-page")
+        run = fake_run(folder / "run", patch)
+        return build([run], folder / "report", gap_folders=[gap_folder]).page
+
+
+def test_a_gap_is_sorted_filtered_and_seen(driver: Any, gap_page: Path) -> None:
+    opened(driver, gap_page)
+    link = driver.find_element("link text", "How far images are from video")
+    link.click()
+    assert driver.find_element("css selector", "#video-gap h2").is_displayed()
+    head = driver.find_element("css selector", "#video-gap thead th:nth-child(4) button")
+    assert head.text == "J video"
+    head.click()
+    # The reference encoder, last, segments nothing.
+    networks = ["bright oracle", "bright adapted", "bright source"]
+    reference = "reference encoder (prompted-only)"
+    assert first_column(driver, "#video-gap") == [*networks, reference]
+    head.send_keys("\n")
+    assert first_column(driver, "#video-gap") == [*networks[::-1], reference]
+    words = control(driver, "Filter rows", "#video-gap")
+    words.send_keys("oracle")
+    assert first_column(driver, "#video-gap") == ["bright oracle"]
+    counted = driver.find_element("css selector", "#video-gap .filter output").text
+    assert counted == "1 of 4 rows"
+    drawings = driver.find_elements("css selector", "#video-gap figure > svg")
+    assert len(drawings) > 10
+    for drawing in drawings:
+        assert drawing.is_displayed()
+        assert min(drawing.size.values()) > 100
+    assert quiet(driver)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_gap_fits_a_phone(driver: Any, gap_page: Path, scheme: str) -> None:
+    opened(driver, gap_page, PHONE, scheme)
+    wide = "return [document.documentElement.scrollWidth, innerWidth]"
+    whole, window = driver.execute_script(wide)
+    assert whole <= window
+    script = (
+        "return [...document.querySelectorAll('#video-gap .scroll')].map("
+        "(each) => each.tabIndex === 0 && each.querySelector('tbody th').offsetWidth"
+        " < each.clientWidth / 2)"
+    )
+    assert all(driver.execute_script(script)), "tables scroll by keyboard; names leave room"
     assert quiet(driver)
 
 

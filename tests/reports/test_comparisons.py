@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from fake_runs import FakeJob, FakeMethod, Maker
 
 from bench.errors import ConfigError
+from reports import build
 from reports.combine import collect
 from reports.comparisons import (
     against,
@@ -102,6 +104,14 @@ def test_partial_methods_are_not_compared(make_run: Maker) -> None:
     assert (comparison.complete, comparison.partial) == (("A",), ("B",))
     assert comparison.ranking is None
     assert difference_table(results, dataset, None) is None
+
+
+def test_a_partial_method_alone_is_reported_all_the_same(make_run: Maker, tmp_path: Path) -> None:
+    run = make_run("one", [method("a", LEVELS[:4], names=NAMES[:4])], sequences=NAMES, masks=False)
+    (comparison,) = collect([run]).comparisons.values()
+    assert (comparison.complete, comparison.partial) == ((), ("A",))
+    assert comparison.best == dict.fromkeys(["J&F", "J", "F"])
+    assert build([run], tmp_path / "report").page.is_file()
 
 
 def test_seeds_are_averaged_before_comparing(make_run: Maker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 
@@ -11,11 +12,12 @@ from PIL import Image
 from rich.console import Console
 
 from bench.errors import StoreError
-from bench.gap.command import gap_request, measure_gap
+from bench.gap.command import measure_gap
+from bench.gap.request import gap_request
 from reports.gap import build, print_table, render
 from reports.gap_figures import closed_figure, statistics_figure
 from reports.gap_results import GapResults
-from tests.bench.gap.small_domains import COUNT
+from reports.gap_tables import STATISTICS, equalised_table
 
 FIGURES = {
     "drop-own", "drop-probe", "gap-closed", "a-distance", "discrepancy", "statistics",
@@ -25,21 +27,8 @@ FIGURES = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    out = tmp_path_factory.mktemp("gap")
-    weights = []
-    for label, threshold in (("source", 0.5), ("oracle", 0.3), ("adapted", 0.41)):
-        file = out / f"{label}.txt"
-        file.write_text(str(threshold))
-        weights.append(f"{label}={file}")
-    options = {
-        "methods": ["bright"], "images": "small-pictures", "videos": "small-clips",
-        "short_side": 48, "limit": COUNT, "factors": ["low_light", "framing"],
-        "weights": weights,
-    }  # fmt: skip
-    measure_gap(gap_request(options), out)
-    build(out)
-    return out
+def folder(gap_folder):
+    return gap_folder
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +81,43 @@ def test_numbers_on_the_page_are_the_tables(folder, page):
     assert f"adapted closes {100 * closed['value']:.1f} %" in page
 
 
+def test_answers_come_first(folder, page):
+    drop = pd.read_csv(folder / "drop.csv").query("weights == 'source'").iloc[0]
+    answer = f"bright source loses {100 * drop['drop']:.1f} points from images to video."
+    assert page.index(answer) < page.index("<table") < page.index("<figure")
+    ratio = pd.read_csv(folder / "distances.csv").query("method == 'reference encoder'")
+    value = ratio["value"].iloc[-1]
+    assert f"reference encoder (prompted-only) the sets lie {value:,.0f} times as far" in page
+
+
+def test_factors_made_equal_are_described(folder, page):
+    """Every statistic of every factor is a row, with the numbers of the table."""
+    table = pd.read_csv(folder / "equalised_statistics.csv")
+    rows = equalised_table(GapResults(folder)).rows
+    assert len(rows) == len(
+        table.groupby(["method", "weights", "factor", "statistic"], dropna=False)
+    )
+    by_name = {(row.cells[0].text, row.cells[1].text): row.cells for row in rows}
+    for factor, statistic, title, domain in (
+        ("framing", "kl_divergence", "KL(images || video), nats", "images || videos"),
+        ("label accuracy", "boundary_f", "boundary F of masks", "images"),
+        ("sharpness", "gradient_energy_median", STATISTICS["gradient_energy_median"], "images"),
+    ):
+        found = table.query(
+            f"factor == '{factor}' and statistic == '{statistic}' and domain == '{domain}'"
+        ).set_index("stage")["value"]
+        cells = by_name[factor, title]
+        assert [cell.value for cell in cells[3:5]] == pytest.approx(
+            [found["before"], found["after"]]
+        )
+    assert "What making factors equal changes" in page
+
+
 def test_what_was_not_measured_is_said(folder, page):
     missing = pd.read_csv(folder / "missing.csv")
     assert len(missing)
     for reason in missing["reason"]:
-        assert reason in page
+        assert html.escape(reason) in page
 
 
 def test_equal_tables_give_equal_figures(folder):
@@ -107,7 +128,7 @@ def test_equal_tables_give_equal_figures(folder):
 def test_without_curves_and_ends_the_page_is_complete(tmp_path):
     options = {
         "methods": ["prompted-only"], "images": "small-pictures", "videos": "small-clips",
-        "short_side": 48, "limit": 8, "factors": [],
+        "short_side": 48, "limit": 8, "factors": [], "reference": "none",
     }  # fmt: skip
     measure_gap(gap_request(options), tmp_path)
     results = GapResults(tmp_path)

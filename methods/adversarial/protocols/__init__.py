@@ -12,10 +12,10 @@ Without one (``adv.unprompted.kind``):
 - ``foreground``: the head's foreground in every frame.
 - ``multi_object``: components of the first frame, propagated.
 
-``frames`` is what all of them share.
+Without one, under the harness's semantic protocol: ``semantic``, the class of every pixel. It has
+no settings.
 
-``semantic`` gives the class of every pixel and scores it. It is a library function: no setting
-chooses it and no command reaches it. ``docs/methods/adversarial.md`` shows how it is called.
+``frames`` is what all of them share.
 """
 
 from __future__ import annotations
@@ -35,12 +35,7 @@ from methods.adversarial.protocols.propagation import (
     FeaturePropagationProtocol,
     PropagationProtocolSettings,
 )
-from methods.adversarial.protocols.semantic import (
-    ClassMapping,
-    SemanticScorer,
-    SemanticScores,
-    semantic_labels,
-)
+from methods.adversarial.protocols.semantic import SemanticProtocol
 from methods.adversarial.protocols.semantic_prior import (
     SemanticPriorProtocol,
     SemanticPriorSettings,
@@ -98,15 +93,12 @@ def build_unprompted(frames: FrameNetwork, settings: UnpromptedSettings) -> From
 
 
 __all__ = [
-    "ClassMapping",
     "FrameNetwork",
     "FromNothing",
     "Prompted",
     "PromptedSettings",
-    "SemanticScorer",
-    "SemanticScores",
+    "SemanticProtocol",
     "UnpromptedSettings",
     "build_prompted",
     "build_unprompted",
-    "semantic_labels",
 ]

@@ -189,20 +189,6 @@ def _hysteresis(ridges: Any) -> None:
             row[x] = row[x] == 3
 
 
-def hysteresis(ridges: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Keep weak pixels only where they are 8-connected to strong ones.
-
-    Args:
-        ridges: uint8 ``(H, W)``: 0 nothing, 1 weak, 2 strong.
-
-    Returns:
-        uint8 ``(H, W)`` of 0 and 1, a new array.
-    """
-    kept = ridges.copy()
-    _hysteresis(kept)
-    return kept
-
-
 def edges(grey: NDArray[np.float32], sigma: float, low: float, high: float) -> NDArray[np.uint8]:
     """Find edges: smooth, differentiate, keep ridges of the gradient, link them.
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from bench.errors import ConfigError, DataError, MethodError, StoreError
-from bench.gap.command import RECORD, TABLES, fresh_folder, gap_request, measure_gap
+from bench.gap.command import RECORD, TABLES, fresh_folder, measure_gap
 from bench.gap.domains import choose_images, choose_videos, shrunk_size
 from bench.gap.features import TOKENS_PER_CLASS, Tokens, extract, grid_classes
 from bench.gap.measures import closed_rows, missing_reasons, performance_drop, relative_to_oracle
 from bench.gap.probe import FOLDS, LinearProbe, dealt_folds, trained_probes, training_size
 from bench.gap.representation import Representation, representation_of
+from bench.gap.request import gap_request
 from bench.gap.variants import Variant, overrides_of, parse_weights, trained_on
 from bench.method import Context
 from bench.metrics.binary import region_j
@@ -25,7 +26,13 @@ from bench.registry import get_method
 from bench.video import VOID
 from tests.bench.gap.small_domains import COUNT, SIZE, SmallClips, SmallPictures
 
-SMALL = {"images": "small-pictures", "videos": "small-clips", "short_side": 48, "limit": 10}
+SMALL = {
+    "images": "small-pictures",
+    "videos": "small-clips",
+    "short_side": 48,
+    "limit": 10,
+    "reference": "none",
+}
 
 
 def request(methods=("bright",), **changes):
@@ -284,6 +291,39 @@ def test_the_record_says_what_was_measured(measured):
     assert [one["main_tap"] for one in record["networks"]] == ["coarse"] * 3
     missing = measured.tables["missing"]
     assert missing.query("method == 'featureless'")["reason"].tolist() == ["it offers no features"]
+    assert record["reference"] is None
+    assert "reference encoder" not in set(measured.tables["distances"]["method"])
+
+
+def test_factors_are_described_before_and_after(measured):
+    table = measured.tables["equalised_statistics"]
+    assert set(table["stage"]) == {"before", "after"}
+    by_network = table[table["factor"] == "diversity"]
+    assert set(by_network["weights"]) == {"source", "oracle", "adapted"}
+    assert set(table[table["factor"] != "diversity"]["method"]) == {"all"}
+    # As many images are left in the waterfall as show something else.
+    left = measured.tables["equalisation"].query("factor == 'diversity' and order == 'fixed'")
+    unique = by_network.query(
+        "statistic == 'unique_samples' and domain == 'images' and stage == 'after'"
+    )
+    assert left["images"].tolist() == unique["value"].tolist()
+    reasons = measured.tables["missing"].set_index("what")["reason"]
+    assert "--video-label-accuracy" in reasons["label accuracy made equal"]
+
+
+def test_inexact_labels_of_videos_are_made_equal_first(tmp_path):
+    missing = measure_gap(request(factors=[], video_label_accuracy=0.7), tmp_path)
+    assert not [one for one in missing if one.what == "label accuracy made equal"]
+    equal = pd.read_csv(tmp_path / "equalisation.csv")
+    factors = equal.groupby("order", sort=False)["factor"].apply(list)
+    expected = ["label accuracy", "diversity", "sharpness", "brightness", "framing"]
+    assert factors["fixed"] == ["none", *expected]
+    assert factors["reverse"] == ["none", *expected[::-1]]
+    table = pd.read_csv(tmp_path / "equalised_statistics.csv").query("factor == 'label accuracy'")
+    after = table.query("domain == 'images' and stage == 'after'")["value"].iloc[0]
+    assert after == pytest.approx(0.7, abs=0.06)
+    with pytest.raises(ConfigError, match="video_label_accuracy"):
+        request(video_label_accuracy=1.5)
 
 
 def test_equal_requests_give_equal_tables(tmp_path):

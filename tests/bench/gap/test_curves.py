@@ -8,7 +8,6 @@ from bench.gap.curves import (
     CorruptedImages,
     CorruptedVideos,
     corrupted_video,
-    factor_curves,
     summarise,
 )
 from bench.gap.factors import FACTORS, SEVERITIES
@@ -122,35 +121,17 @@ def sharpness(images) -> float:
     return float(np.mean([np.abs(np.diff(image, axis=1)).mean() for image in images]))
 
 
-def test_curves_are_tidy_and_score_clean_data_once(stills):
-    calls = []
-
-    def counted(data) -> float:
-        calls.append(getattr(data, "severity", 0))
-        return sharpness(data)
-
-    curves = factor_curves(
-        {"a": counted, "b": lambda data: 1.0}, stills, CorruptedImages, ["defocus", "scale"], (0, 1)
-    )
-    assert tuple(curves.columns) == COLUMNS
-    assert len(curves) == 2 * 2 * 2 * 6
-    assert not curves.duplicated(["method", "factor", "severity", "seed"]).any()
-    assert calls.count(0) == 1
-    assert len(calls) == 1 + 2 * 2 * 5
-    defocus = curves.query("method == 'a' and factor == 'defocus' and seed == 0")
-    assert list(defocus["severity"]) == list(SEVERITIES)
-    assert (np.diff(defocus["value"]) < 0).all()
-    assert (curves.query("method == 'b'")["value"] == 1).all()
-    with pytest.raises(ConfigError, match="fog"):
-        factor_curves({"b": lambda data: 1.0}, stills, CorruptedImages, ["fog"])
+def test_scores_of_images_fall_with_severity(stills):
+    found = [sharpness(CorruptedImages(stills, FACTORS["defocus"], s)) for s in SEVERITIES]
+    assert (np.diff(found) < 0).all()
 
 
-def test_videos_too(clips):
-    def darkness(videos) -> float:
-        return float(np.mean([video.load_frame(1).mean() for video in videos]))
-
-    curves = factor_curves({"m": darkness}, clips, CorruptedVideos, ["low_light"])
-    assert (np.diff(curves["value"]) < 0).all()
+def test_and_those_of_videos(clips):
+    found = [
+        np.mean([v.load_frame(1).mean() for v in CorruptedVideos(clips, FACTORS["low_light"], s)])
+        for s in SEVERITIES
+    ]
+    assert (np.diff(found) < 0).all()
 
 
 def test_summary_by_hand():

@@ -16,7 +16,6 @@ from bench.gap.equalise import (
     equalise_framing,
     equalise_sharpness,
     importance_weights,
-    kl_divergence,
     match_quantiles,
     near_duplicate_groups,
     resampled,
@@ -233,15 +232,6 @@ def test_resampling_is_systematic():
     counts = np.bincount(resampled(weights, 40, np.random.default_rng(3)), minlength=4)
     assert np.abs(counts - 10 * weights).max() <= 1
     assert counts[2] == 0
-
-
-def test_kl_divergence_of_gaussians():
-    rng = np.random.default_rng(0)
-    samples, reference = rng.normal(0, 1, (3000, 2)), rng.normal(1, 1, (3000, 2))
-    assert kl_divergence(samples, reference) == pytest.approx(1.0, abs=0.12)  # |1|^2 / 2 twice
-    assert abs(kl_divergence(samples, rng.normal(0, 1, (3000, 2)))) < 0.08
-    with pytest.raises(DataError):
-        kl_divergence(samples[:5], reference)
 
 
 def test_equalised_framing_is_the_videos():

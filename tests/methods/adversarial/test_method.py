@@ -38,6 +38,10 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 
 
+CATEGORIES: dict[str, Any] = {"settings": {"training": {"domains": {"categories": ["dog", "cat"]}}}}
+"""Header of weights whose semantic head has two classes beside background."""
+
+
 def settings(**changes: object) -> AdversarialSettings:
     return AdversarialSettings.model_validate({"initial": "random"} | changes)
 
@@ -90,7 +94,7 @@ def test_the_documentations_example_of_semantic_segmentation_runs(tmp_path: Path
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     weights = tmp_path / "weights.safetensors"
     network = build_network(NetworkSettings(head="semantic", classes=3), 0)
-    save_weights(weights, network.state_dict(), {})
+    save_weights(weights, network.state_dict(), CATEGORIES)
     found, split = get_dataset("synthetic-clips")
     dataset: Any = found(None, split, sequences=3, frames=2, height=64, width=64)
     names: dict[str, Any] = {"weights": weights, "dataset": dataset}
@@ -99,8 +103,38 @@ def test_the_documentations_example_of_semantic_segmentation_runs(tmp_path: Path
     assert set(scores.videos) == set(dataset.sequences())
     assert set(scores.classes) == {"background", "cat"}
     assert scores.classes["background"] > 0
-    shown = {video.name: video.objects[1].category == "cat" for video in dataset}
-    assert {name: share == 1 for name, share in scores.coverage.items()} == shown
+    shown = {video.name: float(video.objects[1].category == "cat") for video in dataset}
+    assert scores.coverage == shown
+
+
+def test_classes_are_those_that_the_weights_were_trained_on(tmp_path: Path) -> None:
+    assert built().class_names() == ("foreground",)
+    semantic = settings(network={"head": "semantic", "classes": 3})
+    weights = {name: tmp_path / f"{name}.safetensors" for name in ("named", "nameless", "other")}
+    network = build_network(semantic.network, 0)
+    save_weights(weights["named"], network.state_dict(), CATEGORIES)
+    save_weights(weights["nameless"], network.state_dict(), {})
+    fewer: dict[str, Any] = {"settings": {"training": {"domains": {"categories": ["dog"]}}}}
+    save_weights(weights["other"], network.state_dict(), fewer)
+    named = Adversarial(semantic, Context(weights=weights["named"]))
+    assert named.class_names() == ("dog", "cat")
+    assert named.why_not_semantic(semantic, named.context) is None
+    for name, count in (("nameless", 0), ("other", 1)):
+        context = Context(weights=weights[name])
+        assert f"name {count} classes for" in (named.why_not_semantic(semantic, context) or "")
+        with pytest.raises(MethodError, match=r"domains\.categories"):
+            Adversarial(semantic, context).class_names()
+    assert "name 0 classes" in (named.why_not_semantic(semantic, Context()) or "")
+
+
+def test_a_semantic_head_keeps_the_contract(tmp_path: Path) -> None:
+    wanted = settings(network={"head": "both", "classes": 3}, short_side=48)
+    weights = tmp_path / "weights.safetensors"
+    save_weights(weights, build_network(wanted.network, 0).state_dict(), CATEGORIES)
+    method = Adversarial(wanted, Context(weights=weights))
+    (check,) = (one for one in CHECKS if one.title.startswith("classes"))
+    assert check.skipped(method) is None
+    assert check.test(method) is None
 
 
 @pytest.mark.parametrize("head", ["foreground", "semantic", "both"])
@@ -110,8 +144,8 @@ def test_unsupervised_videos(head: str, kind: str) -> None:
     video = scene(4, (40, 56), objects=2)
     predictions = list(unsupervised(method, video))
     assert [prediction.mask.shape for prediction in predictions] == [(40, 56)] * 4
-    classes = list(method.semantic_labels(video.frames()))
-    assert max(int(labels.max()) for labels in classes) <= (1 if head == "foreground" else 3)
+    _, scores = method.begin_semantic(video.frame(0))
+    assert scores.shape == (2 if head == "foreground" else 4, 40, 56)
 
 
 def test_a_network_trained_for_a_moment_finds_a_bright_object() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from bench.errors import ConfigError, MethodError
+from bench.errors import MethodError
 from bench.metrics import region_j
 from bench.protocol import labels_of
-from bench.video import VOID, Mask
+from bench.video import Mask
 from methods.adversarial.networks import build_network
-from methods.adversarial.protocols import (
-    ClassMapping,
-    FrameNetwork,
-    Prompted,
-    SemanticScorer,
-    semantic_labels,
-)
+from methods.adversarial.protocols import FrameNetwork, Prompted, SemanticProtocol
 from methods.adversarial.protocols.fine_tune import (
     FineTuneProtocol,
     FineTuneSettings,
@@ -555,98 +548,15 @@ def test_nothing_to_propose_leaves_every_frame_background() -> None:
 # ------------------------------------------------------------------ classes
 
 
-MAPPING = ClassMapping(("warm", "cold"), {1: "warm", 3: "cold"}, {"fire": "warm", "ice": "cold"})
-
-
 def test_the_class_of_every_pixel() -> None:
     image = np.zeros((16, 24, 3), np.uint8)
     image[:8, :8], image[:8, 8:16], image[8:, 16:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    labels = list(semantic_labels(rigged(4, semantic=True), [frame(image)] * 2))
+    protocol = SemanticProtocol(rigged(4, semantic=True))
     expected = np.zeros((16, 24), np.uint8)
     expected[:8, :8], expected[:8, 8:16], expected[8:, 16:] = 1, 2, 3
-    assert np.array_equal(labels[0], expected)
-    assert np.array_equal(labels[1], expected)
-
-
-def test_classes_are_mapped_and_the_rest_is_void() -> None:
-    assert MAPPING.of_network(np.array([[0, 1, 2, 3]], np.uint8)).tolist() == [[0, 1, 0, 2]]
-    mask = np.array([[0, 1, 2, 3, 4, VOID]], np.uint8)
-    categories = {1: "ice", 2: "fire", 3: "dust", 4: None}
-    assert MAPPING.of_truth(mask, categories).tolist() == [[0, 2, 1, VOID, VOID, VOID]]
-    assert MAPPING.coverage(mask, categories) == 0.5
-    assert MAPPING.coverage(np.zeros((2, 2), np.uint8), {}) == 1
-
-
-def test_semantic_scores_equal_naive_ones() -> None:
-    random = np.random.default_rng(0)
-    categories = {1: "fire", 2: "ice", 3: "dust"}
-    videos = {
-        name: [
-            (
-                random.integers(0, 4, (6, 7), dtype=np.uint8),
-                random.choice(np.array(values, np.uint8), (6, 7)),
-            )
-            for _ in range(count)
-        ]
-        for name, count, values in (("a", 3, (0, 1, 2, 3)), ("b", 1, (0, 2, VOID)), ("c", 1, (0,)))
-    }
-    scorer = SemanticScorer(MAPPING)
-    for name, frames in videos.items():
-        for predicted, truth in frames:
-            scorer.add(name, predicted, truth, categories)
-    found = scorer.result()
-
-    meaning = {0: "background", 1: "warm", 2: "background", 3: "cold"}
-    true_name = {0: "background", 1: "warm", 2: "cold", 3: None, VOID: None}
-
-    def iou(names: list[str], wanted: str) -> tuple[float, bool]:
-        inside = either = 0
-        present = False
-        for name in names:
-            for predicted, truth in videos[name]:
-                for p, t in zip(predicted.ravel(), truth.ravel(), strict=True):
-                    if true_name[int(t)] is None:
-                        continue
-                    hit, true = meaning[int(p)] == wanted, true_name[int(t)] == wanted
-                    inside += hit and true
-                    either += hit or true
-                    present |= true
-        return (inside / either if either else math.nan), present
-
-    for wanted in ("background", "warm", "cold"):
-        assert found.classes[wanted] == pytest.approx(iou(["a", "b", "c"], wanted)[0])
-    pooled = [iou(["a", "b", "c"], wanted)[0] for wanted in ("warm", "cold")]
-    assert found.pooled == pytest.approx(sum(pooled) / 2)
-    each = {name: [iou([name], wanted) for wanted in ("warm", "cold")] for name in videos}
-    per_video = {
-        name: np.mean([value for value, present in values if present])
-        for name, values in each.items()
-        if any(present for _, present in values)
-    }
-    assert set(per_video) == {"a", "b"}
-    assert found.videos["a"] == pytest.approx(per_video["a"])
-    assert found.videos["b"] == pytest.approx(per_video["b"])
-    assert math.isnan(found.videos["c"])
-    assert found.averaged == pytest.approx(np.mean(list(per_video.values())))
-    assert abs(found.averaged - found.pooled) > 1e-3
-    assert found.coverage["b"] == 1
-    assert 0 < found.coverage["a"] < 1
-
-
-def test_mappings_are_read_and_checked(tmp_path: Path) -> None:
-    path = tmp_path / "mapping.yaml"
-    path.write_text(
-        "shared: [warm, cold]\nnetwork: {1: warm, 3: cold}\ntruth: {fire: warm, ice: cold}\n"
-    )
-    assert ClassMapping.read(path) == MAPPING
-    named = ClassMapping.by_name(["ice", "fire", "fog"], ["fire", "rain", "fog"])
-    assert named == ClassMapping(
-        ("fire", "fog"), {2: "fire", 3: "fog"}, {"fire": "fire", "fog": "fog"}
-    )
-    path.write_text("shared: [warm]\nnetwork: {1: warm}\n")
-    with pytest.raises(ConfigError, match="truth"):
-        ClassMapping.read(path)
-    with pytest.raises(ConfigError, match="hot"):
-        ClassMapping(("warm",), {1: "hot"}, {})
-    with pytest.raises(ConfigError, match="no annotated frame"):
-        SemanticScorer(MAPPING).result()
+    state, scores = protocol.begin(frame(image))
+    assert np.array_equal(labels_of(scores, (1, 2, 3)), expected)
+    assert torch.allclose(scores.sum(0), torch.ones(16, 24))
+    _, scores = protocol.step(state, frame(image, 1))
+    assert np.array_equal(labels_of(scores, (1, 2, 3)), expected)
+    assert protocol.record().memory == "none"
