@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_runs import FakeMethod, Maker, write_run
+from typer.testing import CliRunner, Result
 
+from bench.cli import app
 from bench.store import Run
 from reports.drawing import Drawing
 
@@ -64,3 +66,15 @@ def make_run(tmp_path: Path) -> Maker:
         return write_run(tmp_path / "runs" / name, methods, **options)
 
     return make
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs a command in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    return run

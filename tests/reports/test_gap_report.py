@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from fake_runs import COPY, MASKS, Maker, write_run
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from bench.cli import app
 from bench.errors import ConfigError, StoreError
 from reports import build, gap_part
 from reports.drawing import Drawing
@@ -20,18 +19,6 @@ from reports.files import MARK, listed_files
 from reports.gap import build_report
 from reports.gap_figures import discrepancy_figure
 from reports.gap_results import GapResults
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs a command in an empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(app, arguments, catch_exceptions=False)
-
-    return run
 
 
 @pytest.fixture(autouse=True)

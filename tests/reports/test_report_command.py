@@ -22,18 +22,6 @@ LOW = replace(COPY, variant="Low", row="Low")
 HIGH = replace(MASKS, variant="High", row="High")
 
 
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs a command in an empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(app, arguments, catch_exceptions=False)
-
-    return run
-
-
 def aged(folder: Path, seconds: float) -> None:
     """Let all runs in a folder be this old."""
     for record in folder.rglob("run.json"):
