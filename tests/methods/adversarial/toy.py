@@ -33,29 +33,35 @@ EQUAL: tuple[Priors, Priors] = ((1 / 3, 1 / 3, 1 / 3), (1 / 3, 1 / 3, 1 / 3))
 LABEL_SHIFT: tuple[Priors, Priors] = ((0.8, 0.1, 0.1), (0.1, 0.1, 0.8))
 """Frequencies of the classes in source and target."""
 
-RADIUS = 2.0
-NOISE = 0.3
-GAP = 1.8
-"""How far the target is moved; the border between two classes is 1.73 from their centres."""
+GAP = 1.0
+"""How far the target is moved, in the classes' two dimensions, and twice as far in the others."""
+
+RADIUS = 1.3
+NOISE = 0.2
+"""Chosen with the source alone, so that a movement of 1 costs it about as much as in the
+specification's toy (accuracy .93, there .91): the border between two classes is 1.13 from their
+centres."""
 
 NUISANCE = 4
 """Dimensions that tell nothing about the class."""
 
 CHANNELS = 16
 BATCH = 128
-STEPS = 400
+STEPS = 1500
 LEARNING_RATE = 1e-3
 TEST = 3000
 """Points of the target, equally many of each class."""
 
 ALIGNMENT = AlignmentSettings(
-    tap="neck", weight=0.3, discriminator=DiscriminatorSettings(width=32, dropout=0.0)
+    tap="neck", weight=1.0, discriminator=DiscriminatorSettings(width=32, dropout=0.0)
 )
-GAME = GameSettings(loss="reversal", schedule="dann", start=0.35)
-"""Clusters have to be right before the game starts: those of an untrained network mix classes, and
-aligning within them keeps them mixed."""
+GAME = GameSettings(loss="reversal", schedule="dann")
 
-CLUSTERS = ClusterSettings(features="self", count=3, refresh=50, bank=2048, fewest=4)
+CLUSTERS = ClusterSettings(
+    features="self", count=8, refresh=100, bank=2048, fewest=4, center="joint"
+)
+"""More clusters than classes, and their mean subtracted: with three, k-means sometimes puts two
+classes into one cluster, and aligning within it mixes them (mean accuracy .74 over five seeds)."""
 
 
 @dataclass(frozen=True)
