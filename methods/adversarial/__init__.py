@@ -11,7 +11,7 @@ its idea, not a reproduction. In reading order:
   ``disagreement``, ``games``: who tells images from video, and how that is played.
 - ``clusters``: which features are compared with which; ``processes``: with those of all processes.
 - ``domains``, ``material``, ``pseudo_masks``: images and videos, and whose labels are read.
-- ``data``, ``augment``, ``camera_path``: both domains, made alike.
+- ``data``, ``augment``: both domains, made alike.
 - ``passes``, ``supervision``, ``objectives``, ``flow``: what is learned without an opponent.
 - ``adaptation``, ``training``: how it learns; ``checks``: what cannot; ``aligned_tap``,
   ``watches``, ``monitors``: how to see it.

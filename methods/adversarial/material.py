@@ -14,8 +14,8 @@ import numpy as np
 
 from bench.video import RGB, VOID, LabelledImage, Mask, Video
 from methods.adversarial.augment import Clip, Labels
-from methods.adversarial.camera_path import camera_path, follow
 from methods.adversarial.settings import DomainSettings
+from methods.camera_path import camera_path, follow
 from methods.clips import place, resize_short_side
 
 SHARPNESS_FRAMES = 32

@@ -11,11 +11,10 @@ import torch
 from pydantic import Field, create_model
 from torch import nn
 
-from bench.dataset import Dataset, VideoDataset
+from bench.dataset import Dataset, ImageDataset, VideoDataset
 from bench.errors import ConfigError
 from bench.method import LabelRegime, MethodSettings
 from bench.training import TrainingRequest, TrainingTask, read_header, regime_from
-from bench.video import Video
 from methods.clips import FRAME_RATE
 from methods.correspondence.checkpoint import load_encoder
 from methods.correspondence.encoder import Encoder, EncoderSettings
@@ -35,7 +34,8 @@ from methods.correspondence.pretext import (
     uvc,
     vidcolor,
 )
-from methods.correspondence.pretext.clips import Clips, collate, split_videos
+from methods.correspondence.pretext.clips import Clips, Footage, collate, split_videos
+from methods.correspondence.pretext.stills import CameraSettings, StillFootage, wander
 
 AnyEncoder = Encoder | PreactivationEncoder
 
@@ -44,14 +44,16 @@ class ClipTraining(MethodSettings):
     """What all trainings on clips can be told; each system adds its ``objective``.
 
     Attributes:
-        held_out: videos that validation clips come from; never trained on.
+        held_out: videos that validation clips come from, and images, each one counting as a
+            video; never trained on.
         split_seed: which videos these are.
         validation_clips: how many.
         validate_every: steps between validations.
         clip_gradient: largest norm of the gradient; None for no limit.
         short_side: frames are scaled to this short side as soon as they are decoded, in pixels;
             None keeps their size.
-        memory: megabytes of decoded frames that each process keeps.
+        memory: megabytes of decoded frames that each process keeps, and as many of still images.
+        camera: how a camera wanders over still images, where there are any in the place of videos.
     """
 
     held_out: int = Field(default=3, ge=1)
@@ -61,6 +63,7 @@ class ClipTraining(MethodSettings):
     clip_gradient: float | None = Field(default=10.0, gt=0)
     short_side: int | None = Field(default=None, ge=16)
     memory: int = Field(default=1024, ge=0)
+    camera: CameraSettings = CameraSettings()
 
 
 @dataclass(frozen=True)
@@ -137,25 +140,40 @@ class UVCTraining(ClipTraining):
     autoencoder: colour_autoencoder.AutoencoderSettings = colour_autoencoder.AutoencoderSettings()
 
 
-def all_videos(datasets: Sequence[Dataset]) -> list[Video]:
-    """Videos of several datasets; their masks are never read.
+def all_footage(datasets: Sequence[Dataset], training: ClipTraining) -> list[Footage]:
+    """Videos of several datasets, and images as videos; no mask is looked at.
 
     Raises:
-        ConfigError: a dataset of images, or none at all.
+        ConfigError: none at all.
     """
-    videos: list[Video] = []
+    footage: list[Footage] = []
     for dataset in datasets:
-        if not isinstance(dataset, VideoDataset):
-            raise ConfigError(
-                f"--data {dataset.name}",
-                "still images",
-                "datasets of video",
-                "Correspondence is learned from video, for instance davis16-train.",
+        if isinstance(dataset, VideoDataset):
+            footage += list(dataset)
+        elif isinstance(dataset, ImageDataset):
+            footage += wander(
+                dataset,
+                training.camera,
+                training.split_seed,
+                training.short_side,
+                training.memory << 20,
             )
-        videos += list(dataset)
-    if not videos:
-        raise ConfigError("--data", "nothing", "a dataset of videos", "Name one.")
-    return videos
+    if not footage:
+        raise ConfigError("--data", "nothing", "a dataset of videos or of images", "Name one.")
+    return footage
+
+
+def consumed(train: Sequence[Footage], note: str, pretraining: tuple[str, ...]) -> LabelRegime:
+    """The regime of a training on videos and images without labels."""
+    videos = [one for one in train if not isinstance(one, StillFootage)]
+    frames = sum(len(video) for video in videos)
+    return LabelRegime(
+        images=len(train) - len(videos),
+        videos=len(videos),
+        video_hours=round(frames / FRAME_RATE / 3600, 4),
+        pretraining=pretraining,
+        note=note,
+    )
 
 
 def pretraining(start: Path | None, teacher: Path | None) -> tuple[str, ...]:
@@ -195,11 +213,11 @@ def training_task(
         build: makes an encoder with random weights from a change to its layout.
         recorded: settings that weights must fit, recorded with them.
         training: settings of the training.
-        data: video datasets; their videos are put together.
+        data: of videos and of images, which are put together.
         request: seed, device, folder.
 
     Raises:
-        ConfigError: images instead of videos, too few videos.
+        ConfigError: too few videos.
         DataError: broken videos.
     """
     objective: Any = training.objective  # type: ignore[attr-defined]
@@ -210,12 +228,14 @@ def training_task(
     encoder = build(pretext.layout)
     if request.start is not None:
         load_encoder(encoder, request.start, system)
-    train, held_out = split_videos(all_videos(data), training.held_out, training.split_seed)
+    train, held_out = split_videos(
+        all_footage(data, training), training.held_out, training.split_seed
+    )
     torch.manual_seed(request.seed)
     model = pretext.build(encoder, objective)
     memory = training.memory << 20
 
-    def clips(videos: list[Video], seed: int, memory: int, **options: Any) -> Clips[Any]:
+    def clips(videos: list[Footage], seed: int, memory: int, **options: Any) -> Clips[Any]:
         return Clips(
             videos,
             pretext.augment,
@@ -228,7 +248,6 @@ def training_task(
         )
 
     groups = getattr(model, "parameter_groups", None)
-    frames = sum(len(video) for video in train)
     return TrainingTask(
         model=model,
         samples=clips(train, request.seed, memory),
@@ -244,10 +263,9 @@ def training_task(
         score="pretext_score",
         weights=model.exported,  # type: ignore[arg-type]
         settings={**recorded, "training": training.model_dump(mode="json")},
-        regime=LabelRegime(
-            videos=len(train),
-            video_hours=round(frames / FRAME_RATE / 3600, 4),
-            pretraining=pretraining(request.start, getattr(objective, "teacher", None)),
-            note=f"{' and '.join(request.data)}, without labels",
+        regime=consumed(
+            train,
+            f"{' and '.join(request.data)}, without labels",
+            pretraining(request.start, getattr(objective, "teacher", None)),
         ),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 from bench.errors import ConfigError, DataError
 from bench.method import MethodSettings
 from bench.training import ENDLESS
-from bench.video import RGB, Video
+from bench.video import RGB
 from methods.clips import resize_short_side
 
 Sample = dict[str, Tensor]
@@ -34,6 +34,20 @@ DrawFrames = Callable[[np.random.Generator, int], Sequence[int]]
 """Draws the numbers of a clip's frames in a video of so many frames."""
 
 Weighting = Literal["uniform", "length"]
+
+
+class Footage(Protocol):
+    """What clips are cut from: a :class:`bench.video.Video`, or what is seen of a still image."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def load_frame(self) -> Callable[[int], RGB]:
+        """Decodes a frame by number; uint8 RGB ``(H, W, 3)``."""
+        ...
+
+
+FootageT = TypeVar("FootageT", bound=Footage)
 
 
 def crop_at_random(frames: Sequence[RGB], random: np.random.Generator, side: int) -> list[RGB]:
@@ -98,8 +112,8 @@ def collate(samples: Sequence[Sample]) -> Sample:
 
 
 def split_videos(
-    videos: Sequence[Video], held_out: int, seed: int
-) -> tuple[list[Video], list[Video]]:
+    videos: Sequence[FootageT], held_out: int, seed: int
+) -> tuple[list[FootageT], list[FootageT]]:
     """Divide videos into those to train on and those held out, by seed.
 
     Whole videos are held out, since frames of one video are nearly alike. A larger ``held_out``
@@ -130,15 +144,17 @@ class FrameStore:
     Each process that loads samples has its own store; ``memory`` counts for each of them.
 
     Args:
-        videos: where frames come from.
+        load: decodes a frame by the numbers of its video and its own; uint8 RGB ``(H, W, 3)``.
         short_side: frames are scaled to it as soon as they are decoded, in pixels; None keeps
             their size. Small frames make many of them fit: 2,000 frames of 240 x 427 need
             0.6 GB.
         memory: limit in bytes; 0 keeps nothing.
     """
 
-    def __init__(self, videos: Sequence[Video], short_side: int | None, memory: int) -> None:
-        self.videos = videos
+    def __init__(
+        self, load: Callable[[int, int], RGB], short_side: int | None, memory: int
+    ) -> None:
+        self.load = load
         self.short_side = short_side
         self.memory = memory
         self._kept: OrderedDict[tuple[int, int], RGB] = OrderedDict()
@@ -150,7 +166,7 @@ class FrameStore:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        image = self.videos[video].load_frame(number)
+        image = self.load(video, number)
         if self.short_side is not None:
             image = resize_short_side(image, self.short_side)
         self._keep(key, image)
@@ -190,7 +206,7 @@ class Clips(Generic[SettingsT]):
 
     def __init__(
         self,
-        videos: Sequence[Video],
+        videos: Sequence[Footage],
         augment: Augment[SettingsT],
         settings: SettingsT,
         draw_frames: DrawFrames,
@@ -215,10 +231,13 @@ class Clips(Generic[SettingsT]):
         self.draw_frames = draw_frames
         self.seed = seed
         self.length = length
-        self.store = FrameStore(self.videos, short_side, memory)
+        self.store = FrameStore(self._load, short_side, memory)
         lengths = np.array([len(video) for video in self.videos], np.float64)
         weights = lengths if weighting == "length" else np.ones_like(lengths)
         self._probabilities = weights / weights.sum()
+
+    def _load(self, video: int, number: int) -> RGB:
+        return self.videos[video].load_frame(number)
 
     def __len__(self) -> int:
         return self.length

@@ -20,7 +20,6 @@ from methods.adversarial.augment import (
     line_kernel,
     recolour,
 )
-from methods.adversarial.camera_path import ROTATION, SHIFT, ZOOM, camera_path, follow
 from methods.adversarial.data import IMAGE, NEITHER, VIDEO, HeldOut, Steps, draw
 from methods.adversarial.domains import labelled_videos, needed, open_domains, split, used_videos
 from methods.adversarial.material import Memory, Stills, Videos, labels_of, sharpness
@@ -30,6 +29,7 @@ from methods.adversarial.settings import (
     DomainSettings,
     NetworkSettings,
 )
+from methods.camera_path import STEADY, camera_path, follow
 from tests.methods.adversarial.shapes import FRAMES, ShapeImages, ShapeVideos
 
 SETTINGS = AdaptationSettings(
@@ -166,12 +166,12 @@ def test_both_domains_have_one_distribution_of_crops() -> None:
 def test_camera_path_is_within_its_limits_and_of_constant_speed() -> None:
     random = np.random.default_rng(0)
     paths = np.stack([camera_path(random, 4) for _ in range(200)])
-    assert paths[..., 0].min() >= ZOOM[0]
-    assert paths[..., 0].max() <= ZOOM[1]
-    assert np.abs(paths[..., 1:3]).max() <= SHIFT
-    assert np.abs(paths[..., 3]).max() <= ROTATION
+    assert paths[..., 0].min() >= STEADY.zoom[0]
+    assert paths[..., 0].max() <= STEADY.zoom[1]
+    assert np.abs(paths[..., 1:3]).max() <= STEADY.shift
+    assert np.abs(paths[..., 3]).max() <= STEADY.rotation
     assert np.allclose(np.diff(paths, axis=1, n=2), 0)
-    assert np.abs(paths[..., 3]).max() > 0.9 * ROTATION
+    assert np.abs(paths[..., 3]).max() > 0.9 * STEADY.rotation
 
 
 def test_camera_path_moves_labels_with_pixels() -> None:

@@ -34,6 +34,10 @@ def video(number, length, loads=None, size=(12, 16)):
     return Video("made", f"v{number}", names, size, load, no_mask, ())
 
 
+def loader(*videos):
+    return lambda number, frame: videos[number].load_frame(frame)
+
+
 def numbers(frames, random, settings):
     """Which video and frames a clip has, and one random number."""
     return {
@@ -96,7 +100,7 @@ def test_length_bounds_the_samples():
 def test_store_keeps_the_latest_used_frames_within_its_memory():
     loads = []
     frame_bytes = 12 * 16 * 3
-    store = FrameStore([video(0, 5, loads)], None, 2 * frame_bytes)
+    store = FrameStore(loader(video(0, 5, loads)), None, 2 * frame_bytes)
     for index in (0, 1, 0, 2, 0, 1):
         assert store.frame(0, index)[0, 0, 1] == index
     # 1 was used longest ago when 2 came.
@@ -105,14 +109,14 @@ def test_store_keeps_the_latest_used_frames_within_its_memory():
 
 def test_store_without_memory_decodes_each_time():
     loads = []
-    store = FrameStore([video(0, 5, loads)], None, 0)
+    store = FrameStore(loader(video(0, 5, loads)), None, 0)
     store.frame(0, 1)
     store.frame(0, 1)
     assert loads == [(0, 1), (0, 1)]
 
 
 def test_store_resizes_to_the_short_side():
-    store = FrameStore([video(3, 5)], 6, 10**6)
+    store = FrameStore(loader(video(3, 5)), 6, 10**6)
     assert store.frame(0, 2).shape == (6, 8, 3)
     assert store.frame(0, 2).dtype == np.uint8
 

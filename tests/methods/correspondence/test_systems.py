@@ -16,13 +16,13 @@ from bench.config import method_settings, training_settings
 from bench.errors import ConfigError, MethodError
 from bench.method import Context, Method
 from bench.propagation import PropagationSettings, Propagator
-from bench.registry import get_dataset, get_method
+from bench.registry import get_method
 from bench.train import TrainingChoice, train_method
-from bench.training import read_header, read_weights, save_weights
+from bench.training import read_header, read_weights, regime_from, save_weights
 from bench.video import Frame, Mask
 from methods.correspondence.mamp import MAMP, RaftFlow
 from methods.correspondence.method import Correspondence, CorrespondenceSettings
-from methods.correspondence.training import all_videos
+from methods.correspondence.training import ClipTraining, all_footage
 from tests.pretend_gpu import pretend_gpu
 
 SYSTEMS = (
@@ -203,10 +203,46 @@ def test_uvc_needs_its_auto_encoder_which_trains_by_the_same_command(
     assert read_header(second)["settings"]["encoder"] == "tiny"
 
 
-def test_training_on_images_is_refused(tmp_path: Path, shared_dir: Path) -> None:
-    dataset, split = get_dataset("ecssd")
-    with pytest.raises(ConfigError, match="still images"):
-        all_videos([dataset(shared_dir / "data" / "ECSSD", split)])
+def test_images_are_trained_on_as_videos_and_said_to_be_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_images(tmp_path / "ECSSD", 6)
+    choice = TrainingChoice(
+        ["ecssd"],
+        root=tmp_path / "ECSSD",
+        preset="tiny",
+        budget="2it",
+        workers=0,
+        out=tmp_path / "training",
+        assignments=[
+            "training.held_out=2",
+            "training.validation_clips=2",
+            "training.camera.frames=5",
+            "training.objective.batch_size=2",
+        ],
+    )
+    path = train_method("vidcolor", choice)
+    assert path is not None
+    regime = regime_from(read_header(path))
+    assert regime is not None
+    assert regime.summary == "4 unlabelled images"
+    assert regime.annotation_hours == 0
+
+
+def draw_images(root: Path, count: int) -> None:
+    """Images in ECSSD's layout, the masks all black: who looked at them would find nothing."""
+    for folder in ("images", "ground_truth_mask"):
+        (root / folder).mkdir(parents=True)
+    for number in range(count):
+        cv2.imwrite(str(root / "images" / f"{number:04}.jpg"), image(number, (170, 200)))
+        black = np.zeros((170, 200), np.uint8)
+        cv2.imwrite(str(root / "ground_truth_mask" / f"{number:04}.png"), black)
+
+
+def test_training_without_data_is_refused() -> None:
+    with pytest.raises(ConfigError, match="videos or of images"):
+        all_footage([], ClipTraining())
 
 
 @pytest.mark.parametrize(
