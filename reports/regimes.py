@@ -23,8 +23,8 @@ KINDS: Mapping[str, str] = {
         "apart also tell parts of objects apart."
     ),
     "still images, no labels": (
-        "The method makes sequences and masks of its own out of single images. Nobody looked at "
-        "the images, and no video is needed."
+        "The method makes sequences out of single images, and masks for them if it needs any. "
+        "Nobody labelled the images, and no video is needed."
     ),
     "video, no labels": (
         "The method learns to find the same thing again in another frame of the same video. "
