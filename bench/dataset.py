@@ -79,10 +79,13 @@ class VideoDataset(Dataset):
     Class attributes:
         scoring: which frames are scored, and how, where first masks are given.
         unsupervised_scoring: the same where nothing is given.
+        collection: what the videos were selected from. Splits of one name, of datasets of one
+            collection, may share videos. Empty for the dataset alone.
     """
 
     scoring: ClassVar[ScoringRule] = SEMI_SUPERVISED
     unsupervised_scoring: ClassVar[ScoringRule] = UNSUPERVISED
+    collection: ClassVar[str] = ""
 
     @abc.abstractmethod
     def sequences(self) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.dataset import VideoDataset
+from bench.errors import ConfigError
 from bench.masks import write_mask
 from bench.memory import peak_memory_mb, reset_peak_memory
 from bench.method import Context, Method, Semantic
@@ -19,7 +20,7 @@ from bench.metrics import SEMANTIC, SequenceScorer
 from bench.metrics.rules import ScoringRule
 from bench.plan import DataChoice, Job
 from bench.protocol import PROTOCOLS
-from bench.registry import get_method
+from bench.registry import get_dataset, get_method
 from bench.semantic import ClassMapping, SemanticScorer
 from bench.store import job_workspace, write_json
 from bench.weights import header_of_file
@@ -57,17 +58,41 @@ def build_method(job: Job) -> Method:
     return _method(job.method, settings, job.device, job.seed, job.weights)
 
 
-def weights_record(weights: Path | None) -> dict[str, Any] | None:
+def weights_record(weights: Path | None, data: DataChoice) -> dict[str, Any] | None:
     """What a job's weights say of themselves; None where it loads no file.
+
+    Args:
+        weights: the file.
+        data: what the job tests on.
 
     Returns:
         ``trained_here``: whether this suite trained them, which their header tells; ``notes``: what
-        their training noted, as :class:`bench.training.TrainingTask` describes it.
+        their training noted, as :class:`bench.training.TrainingTask` describes it;
+        ``transductive``: the datasets that they were trained on and that may hold videos which are
+        tested on, with or without labels.
     """
     if weights is None:
         return None
     header = header_of_file(weights)
-    return {"trained_here": bool(header), "notes": header.get("notes", {})}
+    trained_on = header.get("data", ())
+    return {
+        "trained_here": bool(header),
+        "notes": header.get("notes", {}),
+        "transductive": [name for name in trained_on if shares_videos(name, data)],
+    }
+
+
+def shares_videos(name: str, data: DataChoice) -> bool:
+    """Whether a dataset ``NAME`` or ``NAME-SPLIT`` may hold videos of another, by names alone."""
+    try:
+        (one, split), (other, _) = get_dataset(name), get_dataset(data.name)
+    except ConfigError:  # a plugin's dataset that is not installed here
+        return False
+    if not issubclass(one, VideoDataset) or not issubclass(other, VideoDataset):
+        return False
+    if (split or one.splits[0]) != data.split:
+        return False
+    return one is other or bool(one.collection and one.collection == other.collection)
 
 
 def rule_of(protocol: str, dataset: VideoDataset) -> ScoringRule:
@@ -161,7 +186,7 @@ def run_job(task: Task) -> Mapping[str, Any]:
                 "annotated_masks": regime.annotated_masks,
                 "annotation_hours": regime.annotation_hours,
             },
-            "weights": weights_record(job.weights),
+            "weights": weights_record(job.weights, job.data),
         }
         write_json(folder / "cost.json", cost)
     return cost

@@ -56,6 +56,8 @@ class _Davis(VideoDataset):
         DataError: no list of the split, or no frames.
     """
 
+    # All videos of 2016 are in 2017, in the split of the same name.
+    collection = "DAVIS"
     official: ClassVar[dict[str, int]]
 
     def __init__(

@@ -66,6 +66,7 @@ class _YoutubeVos(VideoDataset):
 
     splits = ("valid", "train", "test")
     scoring: ClassVar[ScoringRule] = YOUTUBE_VOS
+    collection = "YouTube-VOS"
     official: ClassVar[dict[str, int]]
 
     def __init__(

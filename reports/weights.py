@@ -60,8 +60,12 @@ def _loaded(job: Mapping[str, Any], cost: Mapping[str, Any]) -> Loaded:
         # Runs of earlier versions say it by the training's length, which only headers hold.
         known = cost.get("training_seconds")
         return Loaded(file=True, trained_here=known is not None and math.isfinite(known))
-    alarms = tuple(_sentence(alarm) for alarm in record["notes"].get("alarms", ()))
-    return Loaded(True, bool(record["trained_here"]), alarms)
+    alarms = [_sentence(alarm) for alarm in record["notes"].get("alarms", ())]
+    shared = record.get("transductive", ())
+    if shared:
+        names = " and ".join(shared)
+        alarms.insert(0, f"it saw {names}, which may hold videos that are tested on (transductive)")
+    return Loaded(True, bool(record["trained_here"]), tuple(alarms))
 
 
 def _sentence(alarm: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from fake_runs import COPY, MASKS, FakeJob, FakeMethod, Maker, two
 
 from bench.jobs import weights_record
 from bench.method import LabelRegime
+from bench.plan import DataChoice
 from bench.training import save_weights
 from reports.combine import collect
 from reports.page import make_page
@@ -72,9 +73,51 @@ def test_what_a_job_records(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.pth"
     save_weights(ours, {"w": torch.zeros(2)}, {"method": "adv", "notes": notes})
     torch.save({"w": torch.zeros(2)}, theirs)
-    assert weights_record(ours) == {"trained_here": True, "notes": notes}
-    assert weights_record(theirs) == {"trained_here": False, "notes": {}}
-    assert weights_record(None) is None
+    val = DataChoice("davis16", "davis16", "val", None, {})
+    assert weights_record(ours, val) == {
+        "trained_here": True,
+        "notes": notes,
+        "transductive": [],
+    }
+    assert weights_record(theirs, val) == {
+        "trained_here": False,
+        "notes": {},
+        "transductive": [],
+    }
+    assert weights_record(None, val) is None
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "shared"),
+    [
+        (["ecssd", "davis16-train"], ("davis16", "val"), []),
+        (["ecssd", "davis16"], ("davis16", "val"), ["davis16"]),
+        (["davis17", "ytvos18"], ("davis16", "val"), ["davis17"]),  # 2017 holds all of 2016
+        (["davis17-train"], ("davis16", "train"), ["davis17-train"]),
+        (["frames", "no longer installed"], ("davis16", "val"), []),
+        (["ytvos19-train"], ("ytvos18", "train"), ["ytvos19-train"]),
+        (["synthetic"], ("davis16", "val"), []),
+    ],
+)
+def test_who_saw_the_test_videos_in_training_is_known(
+    trained: list[str], tested: tuple[str, str], shared: list[str], tmp_path: Path
+) -> None:
+    save_weights(tmp_path / "w.safetensors", {"w": torch.zeros(2)}, {"data": trained})
+    record = weights_record(tmp_path / "w.safetensors", DataChoice(tested[0], *tested, None, {}))
+    assert record is not None
+    assert record["transductive"] == shared
+
+
+def test_who_saw_the_test_videos_in_training_is_said_first(make_run: Maker) -> None:
+    notes = {"alarms": [alarm("embed", "won", 5, 5, 1)]}
+    record = {"trained_here": True, "notes": notes, "transductive": ["davis17"]}
+    adapted = replace(MASKS, weights="/w/b.safetensors", record=record)
+    results = collect([make_run("a", [COPY, adapted])])
+    info = results.methods[MASKS.name, ""]
+    assert info.alarms[0] == (
+        "it saw davis17, which may hold videos that are tested on (transductive)"
+    )
+    assert info.alarms[0] in table_markdown(results)
 
 
 def test_alarms_are_shown(make_run: Maker) -> None:
