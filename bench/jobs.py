@@ -129,7 +129,7 @@ def run_job(task: Task) -> Mapping[str, Any]:
     if video.scorable:
         scorer = SequenceScorer(rule_of(job.protocol, dataset), len(video))
     classes = _class_scorer(job, method)
-    seconds, steps, flops = 0.0, 0, math.nan
+    seconds, cpu_seconds, steps, flops = 0.0, 0.0, 0, math.nan
     with job_workspace(task.run, job) as (folder, masks):
         predictions = PROTOCOLS[job.protocol](method, video)
         for index in range(len(video)):
@@ -150,6 +150,7 @@ def run_job(task: Task) -> Mapping[str, Any]:
                 scorer.update(prediction.index, mask, truth)
             if prediction.steps and (index < len(video) - 1 or not steps):
                 seconds += prediction.seconds
+                cpu_seconds += prediction.cpu_seconds
                 steps += prediction.steps
         next(predictions, None)  # lets the protocol complain about a video without objects
         found = scorer.result().objects if scorer is not None else {}
@@ -171,6 +172,7 @@ def run_job(task: Task) -> Mapping[str, Any]:
         regime = method.regime()
         cost = {
             "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
             "frames": steps,
             "fps": steps / seconds if seconds else math.nan,
             "peak_memory_mb": peak_memory_mb(job.device),

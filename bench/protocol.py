@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Prediction:
         mask: predicted ids, uint8 ``(H, W)``; given objects stand as given.
         truth: the frame's annotation as the dataset has it, or None; saves decoding it twice.
         seconds: time spent inside the method for this frame. Decoding and scoring are outside.
+        cpu_seconds: the processor's time for it, of all threads; work beside it hardly counts.
         steps: 1 where the method segmented the frame, 0 where the frame was only given.
     """
 
@@ -40,7 +41,15 @@ class Prediction:
     mask: Mask
     truth: Mask | None
     seconds: float
+    cpu_seconds: float
     steps: int
+
+
+class Spent(NamedTuple):
+    """Wall time and the processor's time, of all threads of this process, in seconds."""
+
+    seconds: float
+    cpu_seconds: float
 
 
 class Clock:
@@ -48,23 +57,25 @@ class Clock:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.seconds = 0.0
+        self._spent = Spent(0.0, 0.0)
 
     def run(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Call and time."""
-        start = time.perf_counter()
+        start = Spent(time.perf_counter(), time.process_time())
         result = call(*arguments)
         if self.device.startswith("cuda"):
             import torch
 
             torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - start
+        seconds, cpu_seconds = self._spent
+        seconds += time.perf_counter() - start.seconds
+        self._spent = Spent(seconds, cpu_seconds + time.process_time() - start.cpu_seconds)
         return result
 
-    def take(self) -> float:
-        """Seconds since the last call of ``take``."""
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
+    def take(self) -> Spent:
+        """Time since the last call of ``take``."""
+        spent, self._spent = self._spent, Spent(0.0, 0.0)
+        return spent
 
 
 class Streams:
@@ -179,7 +190,7 @@ def semi_supervised(method: Method, video: Video) -> Iterator[Prediction]:
             given = np.where(np.isin(truth, list(new)), truth, 0).astype(np.uint8)
             streams.give(frame, given)
             mask = np.where(given != 0, given, mask)
-        yield Prediction(frame.index, frame.name, mask, truth, clock.take(), steps)
+        yield Prediction(frame.index, frame.name, mask, truth, *clock.take(), steps)
     if not streams.groups:
         raise DataError(
             f"{video.dataset}/{video.name}",
@@ -246,7 +257,7 @@ def _from_nothing(
         check_scores(scores, scores.shape[0] - 1 if count is None else count, frame, method)
         mask = labels_of(scores, tuple(range(1, scores.shape[0])))
         truth = video.load_mask(frame.index) if frame.index in annotated else None
-        yield Prediction(frame.index, frame.name, mask, truth, clock.take(), 1)
+        yield Prediction(frame.index, frame.name, mask, truth, *clock.take(), 1)
 
 
 PROTOCOLS: dict[str, Callable[[Method, Video], Iterator[Prediction]]] = {

@@ -47,8 +47,9 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 
 COST_COLUMNS = (
-    "method", "variant", "dataset", "split", "sequence", "seed", "seconds", "frames", "fps",
-    "peak_memory_mb", "parameters", "flops", "training_images", "training_seconds", "device",
+    "method", "variant", "dataset", "split", "sequence", "seed", "seconds", "cpu_seconds",
+    "frames", "fps", "peak_memory_mb", "parameters", "flops", "training_images", "training_seconds",
+    "device",
 )  # fmt: skip
 
 CLASS_COLUMNS = (
@@ -181,7 +182,7 @@ def write_tables(run: Path) -> None:
                     )
                     for frame, value in zip(found["frames"], found[metric], strict=True)
                 ]  # fmt: skip
-        costs.append((*method, job["seed"], *(cost[key] for key in COST_COLUMNS[6:])))
+        costs.append((*method, job["seed"], *(cost.get(key, math.nan) for key in COST_COLUMNS[6:])))
     score_table = pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
     score_table = score_table.astype(
         {"object": "int64", "frame": "int64", "seed": "int64", "value": "float64"}

@@ -167,7 +167,7 @@ def cost_table(results: Results, dataset: DatasetInfo) -> Table:
         Head("Training", hint="time of training, where it happened here"),
         Head("Params"),
         Head("FLOPs", hint="of the last frame"),
-        Head("FPS", hint="frames per second"),
+        Head("FPS", hint="frames per second; of the processor's time on a CPU"),
         Head("peak MB"),
     ]
     colours = styles(results)

@@ -81,6 +81,7 @@ class MethodInfo:
         paper: citation, empty for baselines.
         origin: whether its weights are the authors'.
         alarms: what the training of its weights raised alarm about, in sentences.
+        group: of a suite's rows that do not compare with the others; ``""`` for those that do.
     """
 
     method: str
@@ -92,6 +93,7 @@ class MethodInfo:
     paper: str = ""
     origin: str = MEASURED
     alarms: tuple[str, ...] = ()
+    group: str = ""
 
     @property
     def regime_kind(self) -> str:
@@ -228,7 +230,8 @@ def sequence_table(results: Results) -> pd.DataFrame:
     means = grouped[SCORES].mean()
     means.insert(0, "objects", grouped.size())
     cost = results.cost.copy()
-    cost["fps"] = cost["frames"] / cost["seconds"].where(cost["seconds"] > 0)
+    seconds = clocked(cost)
+    cost["fps"] = cost["frames"] / seconds.where(seconds > 0)
     if "peak_memory_mb" not in cost:
         cost["peak_memory_mb"] = np.nan
     table = results.jobs[[*CELL, "status", "reason"]]
@@ -307,13 +310,27 @@ def _scores_of(objects: pd.DataFrame | None) -> dict[str, float]:
     return row
 
 
+def clocked(cost: pd.DataFrame) -> pd.Series:
+    """The seconds by which jobs are compared: on a CPU those of the processor, else wall time.
+
+    Wall time of a CPU says how many jobs ran at a time and what else did. Runs of earlier versions
+    have no other.
+    """
+    seconds = pd.to_numeric(cost["seconds"])
+    if not {"cpu_seconds", "device"} <= set(cost.columns):
+        return seconds
+    cpu_seconds = pd.to_numeric(cost["cpu_seconds"])
+    return cpu_seconds.where((cost["device"] == "cpu") & cpu_seconds.notna(), seconds)
+
+
 def _costs_of(cost: pd.DataFrame | None) -> dict[str, float]:
     """Cost over all finished sequences: totals for time, the worst for memory."""
     row = dict.fromkeys(COSTS, np.nan)
     if cost is None:
         return row
-    timed = cost[cost["seconds"].notna() & cost["frames"].notna()]
-    seconds, frames = float(timed["seconds"].sum()), float(timed["frames"].sum())
+    clock = clocked(cost)
+    timed = clock.notna() & cost["frames"].notna()
+    seconds, frames = float(clock[timed].sum()), float(cost.loc[timed, "frames"].sum())
     if seconds > 0 and frames > 0:
         row["fps"] = frames / seconds
         row["seconds_per_frame"] = seconds / frames

@@ -97,8 +97,8 @@ def against_fps(results: Results, dataset: DatasetInfo, lines: Sequence[Line]) -
         axes.set_xlabel("frames per second (log scale)")
 
     text = (
-        f"J&F on {dataset.label} against inference speed on the machine of the run; up and right "
-        "is better."
+        f"J&F on {dataset.label} against frames per second; up and right is better. On a CPU these "
+        "are seconds of the processor, so that jobs beside it hardly count; on a GPU wall time."
     )
     title = f"Score against speed, {dataset.label}"
     return _scatter("against-fps", dataset, title, text, points, scale, styles(results))

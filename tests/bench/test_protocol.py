@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from bench.method import (
     MethodSettings,
     Unprompted,
 )
-from bench.protocol import labels_of, semi_supervised, unsupervised
+from bench.protocol import Clock, labels_of, semi_supervised, unsupervised
 from bench.video import object_ids
 
 
@@ -125,7 +126,6 @@ def test_broken_scores_name_the_frame(scores, complaint):
 
 def test_time_is_that_of_the_method_alone():
     """Decoding is outside the clock: a slow decoder does not slow the method down."""
-    import time
 
     video = scene(3)
 
@@ -145,6 +145,26 @@ class Proposer(Recorder, Unprompted):
         scores[1, :10] = 1
         scores[2, -10:] = 1
         return scores, scores
+
+
+def test_the_processors_time_leaves_out_waiting():
+    def wait():
+        time.sleep(0.2)
+
+    def work():
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+
+    clock = Clock("cpu")
+    clock.run(wait)
+    waited = clock.take()
+    clock.run(work)
+    worked = clock.take()
+    assert waited.seconds >= 0.2
+    assert waited.cpu_seconds < 0.1
+    assert 0.2 <= worked.cpu_seconds < 0.4
+    assert clock.take() == (0, 0)
 
 
 def test_unsupervised_needs_no_mask():

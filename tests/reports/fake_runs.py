@@ -31,6 +31,8 @@ class FakeJob:
     reason: str = ""
     seed: int = 0
     seconds: float = 4.0
+    cpu_seconds: float | None = None
+    """None as in runs of earlier versions."""
 
 
 @dataclass
@@ -178,6 +180,7 @@ def _write_job(
             "device": "cpu",
             "protocol": asdict(method.protocol),
         }
+        | ({} if job.cpu_seconds is None else {"cpu_seconds": job.cpu_seconds})
         | ({} if method.record is None else {"weights": dict(method.record)}),
     )
     if masks:

@@ -18,6 +18,7 @@ from reports import build, print_table
 from reports.combine import collect
 from reports.lines import lines_of
 from reports.page_tables import cost_table
+from reports.results import sequence_table
 from reports.tables import (
     latex_escape,
     per_object_csv,
@@ -37,6 +38,17 @@ def printed(*runs, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width)
     print_table(list(runs), console)
     return console.file.getvalue()
+
+
+def test_jobs_on_a_cpu_are_compared_by_the_processors_time(make_run: Maker) -> None:
+    jobs = [replace(job, seconds=16.0, cpu_seconds=2.0) for job in MASKS.jobs]
+    beside_others = replace(MASKS, jobs=jobs)
+    results = collect([make_run("one", [COPY, beside_others])])
+    table = read(table_csv(results)).set_index("method")
+    assert table.loc["masks", "fps"] == pytest.approx(8 / 2)
+    assert table.loc["copy", "fps"] == pytest.approx(16 / 8)  # of before there was another time
+    by_sequence = sequence_table(results).set_index("method")
+    assert by_sequence.loc["masks", "fps"].tolist() == pytest.approx([4.0] * len(jobs))
 
 
 def test_table_csv_is_exact(make_run: Maker) -> None:
