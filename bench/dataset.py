@@ -140,7 +140,8 @@ def find_root(dataset: type[Dataset], root: Path | None) -> Path | None:
     if not dataset.folders:
         return None
     if root is not None:
-        candidates = [root, *(root / folder for folder in dataset.folders)]
+        # What is inside comes first: any folder could be one of plain videos.
+        candidates = [*(root / folder for folder in dataset.folders), root]
     else:
         homes = [Path("data")]
         if os.environ.get("BENCH_DATA"):
