@@ -303,7 +303,7 @@ def test_fingerprints(tmp_path: Path, mp4: Path) -> None:
 
 def test_videos_beside_other_datasets_are_found_by_their_folders_name(tmp_path: Path) -> None:
     for name in ("ECSSD/images", "frames/walk"):
-        write_jpeg(tmp_path / name / "0.jpg", picture(0))
+        write_jpeg(tmp_path / name / "0.jpg")
     assert find_root(Frames, tmp_path) == tmp_path / "frames"
     assert find_root(Frames, tmp_path / "frames") == tmp_path / "frames"
     assert find_root(Frames, tmp_path / "frames" / "walk") == tmp_path / "frames" / "walk"
