@@ -8,7 +8,7 @@ its idea, not a reproduction. In reading order:
   ablated.
 - ``networks``, ``taps``: 2D and 3D segmentation networks, and where features are taken.
 - ``discriminator_layers``, ``discriminators``, ``judging``, ``losses``, ``penalty``, ``reversal``,
-  ``disagreement``, ``games``: who tells images from video, and how that is played.
+  ``disagreement``, ``readings``, ``games``: who tells images from video, and how that is played.
 - ``clusters``: which features are compared with which; ``processes``: with those of all processes.
 - ``domains``, ``material``, ``pseudo_masks``: images and videos, and whose labels are read.
 - ``data``, ``augment``: both domains, made alike.

@@ -53,6 +53,7 @@ class Adaptation(nn.Module):
         settings: the recipe.
         seed: of dropout, sampled tokens and clusters.
         monitoring: is told monitors and alarms; None keeps them to itself.
+        pretrained: the part of the network whose batch normalisation can be frozen; None is all.
 
     Raises:
         ConfigError: an alignment at a tap that the network has not, or two alike.
@@ -64,21 +65,21 @@ class Adaptation(nn.Module):
         settings: AdaptationSettings,
         seed: int = 0,
         monitoring: Monitoring | None = None,
+        pretrained: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        apply_mode(network, settings.batch_norm.mode)
+        apply_mode(network, settings.batch_norm.mode, pretrained)
         self.network = network
         self.settings = settings
         self.seed = seed
         self.monitoring = monitoring or Monitoring(None)
         self.normalise = Normalise()
         self.taps = nn.ModuleList(self._aligned_taps())
-        clusters = settings.clusters
         # What clusters are made of, where that is not the network's own features.
         self.reference: Copy | None = None
-        if settings.clustered and clusters.features == "teacher":
-            self.reference = MovingAverage(network, clusters.teacher_decay)
-        elif settings.clustered and clusters.features == "frozen":
+        if settings.clustered and settings.clusters.features == "teacher":
+            self.reference = MovingAverage(network, settings.clusters.teacher_decay)
+        elif settings.clustered and settings.clusters.features == "frozen":
             self.reference = Copy(network)
         self.teacher: MovingAverage | None = None
         if settings.pseudo_label_weight > 0:
@@ -88,8 +89,7 @@ class Adaptation(nn.Module):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 self.auxiliary = AuxiliaryHead(network)
-        self.spent = 0.0
-        self.step = 0
+        self.spent, self.step = 0.0, 0
 
     def _aligned_taps(self) -> Iterator[AlignedTap]:
         channels = dict(self.network.channels)
@@ -314,13 +314,16 @@ class Adaptation(nn.Module):
         return foreground_iou(logits, part.foreground.flatten(0, 1))
 
     def notes(self) -> dict[str, Any]:
-        """Alarms, latest monitors, how often each alignment was skipped, and which collapsed.
+        """Alarms, latest monitors, how often each alignment was skipped, and which failed.
 
-        An alignment has collapsed if its game was over in the last step, whatever was before.
+        An alignment has collapsed if its game was over in the last step, whatever was before. It
+        was idle if it was skipped in more than half of the steps since the game's start.
         """
         skipped = {tap.name: int(tap.skipped) for tap in self._taps()}
         collapsed = {tap.name: tap.collapsed for tap in self._taps()}
-        return self.monitoring.notes() | {"skipped_steps": skipped, "collapsed": collapsed}
+        idle = {tap.name: tap.idle for tap in self._taps()}
+        found = {"skipped_steps": skipped, "collapsed": collapsed, "idle": idle}
+        return self.monitoring.notes() | found
 
 
 class ReferenceMaps(NamedTuple):

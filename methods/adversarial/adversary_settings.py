@@ -18,8 +18,10 @@ class DiscriminatorSettings(MethodSettings):
 
     Attributes:
         network: ``"token"`` judges positions on their own, ``"pixel"`` with their neighbours,
-            ``"patch"`` and ``"patch3d"`` regions of output maps, ``"pair"`` regions of two
+            ``"patch"`` regions of maps, ``"patch3d"`` those of clips, ``"pair"`` those of two
             adjacent frames' output maps (after DA-VSN; images need ``images_as`` camera paths).
+            Regions are 32 pixels of output maps, which are brought to the input's size, and 32
+            positions of others, which are enlarged where they have fewer.
         kind: ``"per_cluster"`` (one output per cluster), ``"shared_balanced"`` (one discriminator,
             domains balanced within clusters), ``"conditioned"`` (one, told the cluster),
             ``"joint2K"`` (one softmax over domain and cluster). Ignored by global losses.
@@ -159,10 +161,12 @@ class ClusterSettings(MethodSettings):
         dimensions: of the PCA fitted once before clustering; None keeps all.
         center: subtract no mean, a joint one, or one per domain before k-means.
         assignment: ``"hard"``, ``"soft"``, or ``"margin"`` (hard, tokens near a border rejected).
-        temperature: of soft assignments.
+        temperature: of soft assignments to prototypes; ``"sinkhorn"`` has an epsilon of its own
+            instead.
         margin: least difference of the two best cosines.
         clip: largest soft assignment; None for no limit.
-        match: whether clusters keep their identity over a refresh (Hungarian matching).
+        match: whether clusters keep their identity over a refresh (Hungarian matching). It concerns
+            ``"kmeans_epoch"`` alone: the clusters of all others are never found anew.
         weighting: of clusters in the loss.
         fewest: tokens of each domain that a cluster needs in a batch to count, those of all
             processes together.

@@ -16,6 +16,7 @@ from methods.adversarial.disagreement import position_weight
 from methods.adversarial.games import Alignment, AlignmentResult
 from methods.adversarial.monitoring import Monitoring
 from methods.adversarial.monitors import (
+    CLUSTER_PATIENCE,
     PATIENCE,
     ClusterHealth,
     DiscriminatorHealth,
@@ -34,7 +35,7 @@ from methods.adversarial.tokens import (
     sample_tokens,
     unfold_clips,
 )
-from methods.adversarial.watches import AccuracyWatch, LossWatch
+from methods.adversarial.watches import AccuracyWatch, IdleWatch, LossWatch
 
 
 class Side(NamedTuple):
@@ -112,6 +113,7 @@ class AlignedTap(nn.Module):
         self.clusters = Clusters(training.clusters, clustered_channels, seed) if clustered else None
         self.watch = LossWatch()
         self.accuracy = AccuracyWatch()
+        self.idleness = IdleWatch()
         self.moment: Moment | None = None
         self.skipped: Tensor
         self.first: Tensor
@@ -157,11 +159,14 @@ class AlignedTap(nn.Module):
         self.skipped += int(result.monitors["skipped"])
         self.watch.update(result.monitors["discriminator_loss"])
         accuracies = result.monitors["accuracy_image"], result.monitors["accuracy_video"]
-        before = self.accuracy.learned_for
+        patient = self._patient
         self.accuracy.update(sum(accuracies) / 2, spent)
+        has_clusters = self.clusters is None or self.clusters.ready
+        start = self.training_settings.game.start
+        self.idleness.update(bool(result.monitors["skipped"]), has_clusters, start, spent)
         self.moment = Moment(result.monitors, _detached(sides, judged, rows))
         begins = strength > 0 and math.isnan(float(self.first[0]))
-        overdue = before < PATIENCE <= self.accuracy.learned_for
+        overdue = self._patient != patient
         periodic = step % self.training_settings.clusters.refresh == 0
         if begins or overdue or periodic or refreshed is not None:
             health = self._cluster_health(sides[0], rows[0], shares)
@@ -178,6 +183,17 @@ class AlignedTap(nn.Module):
         Features are this process's alone here: the first process asks, and no other.
         """
         return self.moment is not None and self._opponent(self.moment).collapsed
+
+    @property
+    def idle(self) -> bool:
+        """Whether the loss was skipped in more than half of the game's steps."""
+        return self.idleness.idle
+
+    @property
+    def _patient(self) -> tuple[bool, bool]:
+        """Whether it is too early to expect of the discriminator, and of clusters, anything."""
+        told_apart = self.accuracy.learned_for < PATIENCE
+        return told_apart, bool(self.idleness.unclustered < CLUSTER_PATIENCE)
 
     def _rows(self, side: Side) -> Tensor | None:
         """Positions that a token discriminator judges; None for all."""
@@ -317,7 +333,7 @@ class AlignedTap(nn.Module):
             "accuracy_average": float(self.accuracy.average),
         }
         monitoring.record(step, self.name, monitors)
-        return alarms(health, opponent)
+        return alarms(health, opponent, float(self.idleness.unclustered))
 
 
 def _detached(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bench.errors import ConfigError
+from methods.adversarial.discriminators import PATCH_STRIDE, REGIONS
+from methods.adversarial.domains import needed
 from methods.adversarial.settings import AdaptationSettings, NetworkSettings
-from methods.adversarial.taps import AUXILIARY_TAPS
+from methods.adversarial.taps import AUXILIARY_TAPS, is_output
 
 STILL = ("second_images", "sharpest")
 """Pairings whose targets are no videos."""
@@ -13,18 +15,22 @@ HALVED = ("shuffled", "image_image", "video_video")
 """Pairings that need two of a kind in every step."""
 
 
-def check(network: NetworkSettings, settings: AdaptationSettings) -> None:
+def check(network: NetworkSettings, settings: AdaptationSettings, started: bool = False) -> None:
     """Refuse recipes that cannot mean anything.
 
     Args:
         network: that is trained.
         settings: the recipe.
+        started: whether the training starts from weights of the whole network.
 
     Raises:
         ConfigError: says which setting.
     """
     _check_labels(network, settings)
     _check_clips(network, settings)
+    _check_batch_norm(network, settings, started)
+    _check_clusters(network, settings)
+    _check_regions(settings)
     _check_pairs(settings)
     _check_auxiliary_taps(settings)
     _check_pseudo_labels(settings)
@@ -82,6 +88,65 @@ def _check_clips(network: NetworkSettings, settings: AdaptationSettings) -> None
             "network.time and clips of both domains",
             "Use another discriminator, or a network over clips.",
         )
+
+
+def _check_batch_norm(
+    network: NetworkSettings, settings: AdaptationSettings, started: bool
+) -> None:
+    """Statistics that are kept have to be worth it, and those asked for have to exist."""
+    mode, evaluation = settings.batch_norm.mode, settings.batch_norm.evaluation
+    if mode == "frozen" and network.initial == "random" and not started:
+        raise ConfigError(
+            "training.batch_norm.mode",
+            "frozen, with network.initial=random and no weights to start from",
+            "statistics of pretrained weights, which is what can be frozen",
+            "Set network.initial to imagenet, name weights to start from, or use another mode.",
+        )
+    fixed = mode == "joint" or (mode == "frozen" and started)
+    if fixed and evaluation in ("video", "moving_average"):
+        kept = "those of both domains" if mode == "joint" else "those of the weights to start from"
+        raise ConfigError(
+            "training.batch_norm.evaluation",
+            f"{evaluation} with batch_norm.mode={mode}, which has {kept} in any case",
+            "image (the default, which says nothing there) or reestimated",
+            "Leave it out, or use another mode.",
+        )
+    unseen = {"image": (0,), "video": (1,), "moving_average": (0, 1)}.get(evaluation, ())
+    if mode == "per_domain" and any(needed(settings)[domain] == 0 for domain in unseen):
+        raise ConfigError(
+            "training.batch_norm.evaluation",
+            f"{evaluation} with batch_norm.mode=per_domain, where a domain has no samples",
+            "the domain that the recipe looks at, or a mode with one set of statistics",
+            "Set batch_norm.mode to separate.",
+        )
+
+
+def _check_clusters(network: NetworkSettings, settings: AdaptationSettings) -> None:
+    """Clusters that are classes are as many as these."""
+    clusters = settings.clusters
+    classes = 2 if network.head == "foreground" else network.classes
+    if not settings.clustered or clusters.how not in ("truth", "prediction"):
+        return
+    if clusters.count != classes:
+        raise ConfigError(
+            "training.clusters.count",
+            f"{clusters.count} with clusters.how={clusters.how}",
+            f"{classes}, the number of classes that the network tells apart",
+            f"Set it to {classes}, or use clusters that are not classes.",
+        )
+
+
+def _check_regions(settings: AdaptationSettings) -> None:
+    """Output maps have the crop's size, which has to hold a region."""
+    crop = settings.augmentation.crop
+    for one in settings.alignments:
+        if one.discriminator.network in REGIONS and is_output(one.tap) and crop < PATCH_STRIDE:
+            raise ConfigError(
+                "training.augmentation.crop",
+                f"{crop} with a {one.discriminator.network} discriminator at {one.tap}",
+                f"at least {PATCH_STRIDE}, one of its regions",
+                "Raise it, or use a pixel or token discriminator.",
+            )
 
 
 def _check_pairs(settings: AdaptationSettings) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +25,17 @@ from methods.adversarial.discriminator_layers import (
 )
 
 PATCH_STRIDE = 32
-"""Smallest side of maps that a patch network can judge; its output has one value per so many."""
+"""Smallest side of maps that a patch network can judge; its output has one value per so many. Maps
+inside the network that are smaller are brought to it."""
 
 _DIMENSIONS = {"token": 2, "pixel": 4, "patch": 4, "patch3d": 5, "pair": 4}
 
-_REGIONS = ("patch", "patch3d", "pair")
-"""Networks of patch layers, which see output taps at the size of the input."""
+REGIONS: tuple[str, ...] = ("patch", "patch3d", "pair")
+"""Networks of patch layers."""
+
+Enlarge = Literal["never", "to_input", "to_patch"]
+"""What becomes of maps before they are judged: nothing, the size of the network's input, or, where
+they are smaller, :data:`PATCH_STRIDE` at their shorter side."""
 
 
 class Discriminator(nn.Module, abc.ABC):
@@ -40,14 +46,14 @@ class Discriminator(nn.Module, abc.ABC):
 
     Args:
         network: of :class:`DiscriminatorSettings`.
-        upsample: whether maps are brought to the input's size first.
+        enlarge: to what size maps are brought first.
         clusters: K, or None where the outputs do not belong to clusters.
     """
 
-    def __init__(self, network: str, upsample: bool, clusters: int | None) -> None:
+    def __init__(self, network: str, enlarge: Enlarge, clusters: int | None) -> None:
         super().__init__()
         self.network = network
-        self.upsample = upsample
+        self.enlarge = enlarge
         self.clusters = clusters
 
     def forward(
@@ -72,7 +78,8 @@ class Discriminator(nn.Module, abc.ABC):
             features for ``"pixel"``, and 32 times coarser for patch layers.
 
         Raises:
-            MethodError: if the features have the wrong dimensions or are too small.
+            MethodError: if the features have the wrong dimensions, or if output maps, and the
+                network's input, are smaller than a patch.
         """
         if features.ndim != _DIMENSIONS[self.network]:
             raise MethodError(
@@ -82,16 +89,25 @@ class Discriminator(nn.Module, abc.ABC):
                 "Give tokens (M, C), maps (N, C, h, w), pairs (N, 2C, h, w) or, for patch3d, clips "
                 "(B, C, T, h, w).",
             )
-        if self.upsample and size is not None:
-            features = _upsample(features, size)
-        if self.network in _REGIONS and min(features.shape[-2:]) < PATCH_STRIDE:
+        features = self._enlarged(features, size)
+        if self.network in REGIONS and min(features.shape[-2:]) < PATCH_STRIDE:
             raise MethodError(
                 f"{self.network} discriminator",
                 f"maps of {features.shape[-2]} x {features.shape[-1]}",
                 f"at least {PATCH_STRIDE} x {PATCH_STRIDE}",
-                "Use it at an output tap with larger crops, or use a pixel or token discriminator.",
+                "Use larger crops, or a pixel or token discriminator.",
             )
         return self._judge(features, assignment)
+
+    def _enlarged(self, features: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """Maps at the size at which they are judged."""
+        if self.enlarge == "to_input" and size is not None:
+            return _upsample(features, size)
+        shorter = min(features.shape[-2:])
+        if self.enlarge == "to_patch" and 0 < shorter < PATCH_STRIDE:
+            height, width = (-(-side * PATCH_STRIDE // shorter) for side in features.shape[-2:])
+            return _upsample(features, (height, width))
+        return features
 
     def copy_cluster(self, source: int, target: int) -> None:
         """Let cluster ``target`` be judged as cluster ``source`` is, from here on independently.
@@ -115,8 +131,10 @@ class Discriminator(nn.Module, abc.ABC):
 class SharedTrunk(Discriminator):
     """One network with one output, an output per cluster, or one per domain and cluster."""
 
-    def __init__(self, network: str, upsample: bool, clusters: int | None, layers: Layers) -> None:
-        super().__init__(network, upsample, clusters)
+    def __init__(
+        self, network: str, enlarge: Enlarge, clusters: int | None, layers: Layers
+    ) -> None:
+        super().__init__(network, enlarge, clusters)
         self.trunk = nn.Sequential(layers.first, layers.hidden)
         self.output = layers.output
 
@@ -132,8 +150,8 @@ class SharedTrunk(Discriminator):
 class SeparateNetworks(Discriminator):
     """A network of its own for every cluster (MADA)."""
 
-    def __init__(self, network: str, upsample: bool, networks: list[Layers]) -> None:
-        super().__init__(network, upsample, len(networks))
+    def __init__(self, network: str, enlarge: Enlarge, networks: list[Layers]) -> None:
+        super().__init__(network, enlarge, len(networks))
         self.networks = nn.ModuleList(
             nn.Sequential(layers.first, layers.hidden, layers.output) for layers in networks
         )
@@ -167,8 +185,8 @@ class ConditionedNetwork(Discriminator):
     Spectral normalisation leaves the embeddings alone: they move the features, and make no slope.
     """
 
-    def __init__(self, network: str, upsample: bool, clusters: int, layers: Layers) -> None:
-        super().__init__(network, upsample, clusters)
+    def __init__(self, network: str, enlarge: Enlarge, clusters: int, layers: Layers) -> None:
+        super().__init__(network, enlarge, clusters)
         self.first = layers.first
         self.embeddings = nn.Parameter(torch.empty(clusters, layers.width))
         self.rest = nn.Sequential(layers.hidden, layers.output)
@@ -209,12 +227,12 @@ class ProjectionNetwork(Discriminator):
     def __init__(
         self,
         network: str,
-        upsample: bool,
+        enlarge: Enlarge,
         clusters: int,
         layers: Layers,
         embeddings: nn.Module,
     ) -> None:
-        super().__init__(network, upsample, clusters)
+        super().__init__(network, enlarge, clusters)
         self.trunk = nn.Sequential(layers.first, layers.hidden)
         self.output = layers.output
         self.embeddings = embeddings
@@ -238,23 +256,26 @@ def build_discriminator(
         channels: C of the features, of one frame.
         clusters: K; None for a loss over all positions, which has one output whatever the kind.
         output_tap: whether the features are the segmentation network's output, which patch
-            networks see at the size of the input.
+            networks see at the size of the input. Others they see as they are, or enlarged to
+            :data:`PATCH_STRIDE`.
     """
-    upsample = output_tap and settings.network in _REGIONS
+    enlarge: Enlarge = "never"
+    if settings.network in REGIONS:
+        enlarge = "to_input" if output_tap else "to_patch"
     if clusters is None or settings.kind == "shared_balanced":
-        return SharedTrunk(settings.network, upsample, None, build_layers(settings, channels, 1))
+        return SharedTrunk(settings.network, enlarge, None, build_layers(settings, channels, 1))
     if settings.kind == "conditioned":
         layers = build_layers(settings, channels, 1)
         if settings.conditioning == "projection":
             embeddings = build_embeddings(settings, clusters)
-            return ProjectionNetwork(settings.network, upsample, clusters, layers, embeddings)
-        return ConditionedNetwork(settings.network, upsample, clusters, layers)
+            return ProjectionNetwork(settings.network, enlarge, clusters, layers, embeddings)
+        return ConditionedNetwork(settings.network, enlarge, clusters, layers)
     if settings.kind == "per_cluster" and not settings.shared_trunk:
         networks = [build_layers(settings, channels, 1) for _ in range(clusters)]
-        return SeparateNetworks(settings.network, upsample, networks)
+        return SeparateNetworks(settings.network, enlarge, networks)
     outputs = 2 * clusters if settings.kind == "joint2K" else clusters
     layers = build_layers(settings, channels, outputs)
-    return SharedTrunk(settings.network, upsample, clusters, layers)
+    return SharedTrunk(settings.network, enlarge, clusters, layers)
 
 
 def _where_assigned(

@@ -122,6 +122,26 @@ def reestimated(settings: AdaptationSettings) -> bool:
     return settings.batch_norm.evaluation == "reestimated"
 
 
+def statistics_at_test(settings: AdaptationSettings) -> str:
+    """Whose statistics of batch normalisation a recipe's weights have; for the record.
+
+    Returns:
+        ``"image"``, ``"video"``, ``"both"`` (of joint batches), ``"moving_average"`` (of both,
+        followed one after the other), or ``"reestimated"``. "Video" is the target domain, whatever
+        it is. Where some are frozen it is ``"initial where pretrained, ... elsewhere"``.
+    """
+    images, clips = needed(settings)
+    mode, evaluation = settings.batch_norm.mode, settings.batch_norm.evaluation
+    followed: str = evaluation
+    if evaluation == "reestimated" or mode == "per_domain":
+        return followed
+    if not (images and clips):
+        followed = "video" if clips else "image"
+    elif mode == "joint":
+        followed = "both"
+    return f"initial where pretrained, {followed} elsewhere" if mode == "frozen" else followed
+
+
 def split(count: int, settings: AdaptationSettings) -> tuple[list[int], list[int]]:
     """Numbers of the images to train on and of those held out.
 

@@ -15,6 +15,7 @@ these are given features without a gradient, and their losses alone are minimise
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -37,6 +38,7 @@ from methods.adversarial.losses import (
 )
 from methods.adversarial.penalty import squared_gradient_norm
 from methods.adversarial.processes import mean_over_processes, sum_over_processes
+from methods.adversarial.readings import drops_out, nothing_dropped, step_monitors
 from methods.adversarial.reversal import reverse_gradient
 from methods.adversarial.tokens import flatten_positions, unflatten_positions
 
@@ -78,9 +80,10 @@ class AlignmentResult(NamedTuple):
             ``accuracy_video``; ``accuracy_cluster_0`` and so on for clustered losses; ``skipped``
             (1 where no cluster was valid, else 0); ``feature_norm_image`` and
             ``feature_norm_video``, mean L2 norms; ``gradient_penalty``, weight included, where
-            there is one, which ``discriminator_loss`` is without. NaN where nothing was judged, so
-            that a skipped step is not mistaken for a discriminator that wins. Where several
-            processes train, they are those of all processes' tokens, and the same in all.
+            there is one, which ``discriminator_loss`` is without. Accuracies are those without the
+            discriminator's dropout, its loss is the one that it learns from. NaN where nothing was
+            judged, so that a skipped step is not mistaken for a discriminator that wins. Where
+            several processes train, they are those of all processes' tokens, and the same in all.
     """
 
     network_loss: Tensor
@@ -142,6 +145,7 @@ class Alignment(nn.Module):
             self.clusters.count if self.clusters is not None else None,
             output_tap,
         )
+        self._drops_out = drops_out(self.discriminator)
 
     @property
     def criterion(self) -> Criterion:
@@ -191,12 +195,19 @@ class Alignment(nn.Module):
         strength = strength * self.settings.weight
         term = self._discriminator_term(image, video, balance, strength, size)
         network = self._network_loss(image, video, balance, strength, size)
-        monitors = self._monitors(image, video, term, network)
-        if self.settings.discriminator.penalty_weight == 0:
-            return AlignmentResult(network, term.value, monitors)
-        penalty = self._penalty(image, video, balance, size)
-        monitors["gradient_penalty"] = mean_over_processes(penalty.detach()).item()
-        return AlignmentResult(network, term.value + penalty, monitors)
+        value, penalties = term.value, {}
+        if self.settings.discriminator.penalty_weight > 0:
+            penalty = self._penalty(image, video, balance, size)
+            penalties["gradient_penalty"] = mean_over_processes(penalty.detach()).item()
+            value = value + penalty
+        if self._drops_out:
+            # How well it does is told without dropout, which makes it look blinder than it is. Last
+            # of all, since autocast keeps what it has cast, here without gradient.
+            with nothing_dropped(self.discriminator):
+                answers = self._discriminator_term(image, video, balance, 0.0, size)
+            term = replace(answers, value=term.value)
+        monitors = step_monitors(image, video, term, network, self.clustered)
+        return AlignmentResult(network, value, monitors | penalties)
 
     def _shares(self, features: Tensor, assignment: Tensor | None) -> Tensor:
         """Assignments laid out like the features, or over one cluster for global losses."""
@@ -318,29 +329,4 @@ class Alignment(nn.Module):
         unknown = torch.full_like(zero, math.nan)
         term = LossTerm(zero, unknown, unknown, unknown.expand(count), skipped=True)
         image, video = Judged(image_features, zero), Judged(video_features, zero)
-        return AlignmentResult(zero, zero, self._monitors(image, video, term, zero))
-
-    @torch.no_grad()
-    def _monitors(
-        self, image: Judged, video: Judged, term: LossTerm, network: Tensor
-    ) -> dict[str, float]:
-        values = {
-            "discriminator_loss": math.nan * term.value if term.skipped else term.value,
-            "network_loss": math.nan * network if term.skipped else network,
-            "accuracy_image": term.image_accuracy,
-            "accuracy_video": term.video_accuracy,
-            "feature_norm_image": _mean_norm(image.features),
-            "feature_norm_video": _mean_norm(video.features),
-        }
-        if self.clustered:
-            for cluster, accuracy in enumerate(term.cluster_accuracy):
-                values[f"accuracy_cluster_{cluster}"] = accuracy
-        # One transfer from the device for all of them.
-        shared = mean_over_processes(torch.stack([value.float() for value in values.values()]))
-        numbers = shared.tolist()
-        return dict(zip(values, numbers, strict=True)) | {"skipped": float(term.skipped)}
-
-
-def _mean_norm(features: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(features.float(), dim=1)
-    return norms.mean()
+        return AlignmentResult(zero, zero, step_monitors(image, video, term, zero, self.clustered))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from torch import Tensor
 
 from bench.dataset import Dataset
@@ -36,6 +36,7 @@ from bench.training import (
 )
 from bench.video import RGB, Frame, Mask
 from bench.weights import OwnWeights, TrainedSettings, header_of_file
+from methods.adversarial.domains import statistics_at_test
 from methods.adversarial.networks import build_network
 from methods.adversarial.protocols import (
     FrameNetwork,
@@ -265,6 +266,14 @@ def _classes_of(network: NetworkSettings) -> int:
 
 
 def batch_norm_statistics(header: Mapping[str, Any]) -> str:
-    """Which statistics the weights were exported with, as their header says."""
-    recorded = header.get("settings", {}).get("training", {}).get("batch_norm", {})
-    return str(recorded.get("evaluation", "as in the file" if header else "initial"))
+    """Which statistics the weights were exported with, by the recipe in their header.
+
+    Recipes of another version of these settings cannot be told: "as in the file".
+    """
+    if not header:
+        return "initial"
+    try:
+        recipe = AdaptationSettings.model_validate(header["settings"]["training"])
+    except (KeyError, ValidationError):
+        return "as in the file"
+    return statistics_at_test(recipe)

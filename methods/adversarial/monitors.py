@@ -32,6 +32,10 @@ PATIENCE = 0.5
 """Share of the training after which a discriminator should once have told the domains apart. It is
 examined then, however far apart examinations are otherwise."""
 
+CLUSTER_PATIENCE = 0.5
+"""Share of what follows the game's start after which there should be clusters. It is examined then,
+too. As a rule the bank has tokens enough after a quarter of ``clusters.refresh`` steps."""
+
 COLLAPSED_SHARE = 0.1
 """Features have collapsed where their norm or participation ratio fell to this share."""
 
@@ -46,10 +50,11 @@ class ClusterHealth:
         occupancy: float ``(2, K)``, share of each domain's assigned tokens (images first) in every
             cluster; rows sum to 1, or to 0 without any token.
         entropy: of the mean of both rows in nats; ln K where clusters are equally large.
-        balance: float ``(K,)``, the smaller of the two masses by the larger; 1 where domains are
-            mixed, 0 in clusters of one domain, NaN in empty ones.
-        purity: share of tokens that belong to the more frequent domain of their cluster; with as
-            many tokens of each domain, 0.5 at best and 1 where every cluster has one domain.
+        balance: float ``(K,)``, the smaller of the two domains' occupancies by the larger; 1 where
+            domains are mixed, 0 in clusters of one domain, NaN in empty ones.
+        purity: share of tokens that belong to the more frequent domain of their cluster, where
+            both domains count alike however many tokens they have; 0.5 at best, and 1 where every
+            cluster has one domain.
         nmi_domain: normalised mutual information of cluster and domain; near 0 where all is well.
         nmi_class: of cluster and true class on labelled images, or None without labels.
         skipped_share: share of tokens that get no gradient: rejected, or in a cluster with too few
@@ -173,8 +178,8 @@ def cluster_health(
     return ClusterHealth(
         occupancy=occupancy,
         entropy=float(torch.special.entr(shares).sum()),
-        balance=mass.amin(0) / mass.amax(0),  # 0 / 0 is NaN for empty clusters
-        purity=float(mass.amax(0).sum() / mass.sum()),
+        balance=occupancy.amin(0) / occupancy.amax(0),  # 0 / 0 is NaN for empty clusters
+        purity=float(occupancy.amax(0).sum() / occupancy.sum()),
         nmi_domain=normalised_mutual_information(mass.T),
         nmi_class=nmi_class,
         skipped_share=1 - float(used) / max(tokens, 1),
@@ -221,15 +226,24 @@ def participation_ratio(features: Tensor) -> float:
 
 
 def alarms(
-    clusters: ClusterHealth | None = None, discriminator: DiscriminatorHealth | None = None
+    clusters: ClusterHealth | None = None,
+    discriminator: DiscriminatorHealth | None = None,
+    unclustered: float = 0.0,
 ) -> list[str]:
     """What should worry, each as a sentence; nothing where all is well or unknown.
 
     Args:
         clusters: of a tap with a clustered loss.
         discriminator: of any tap.
+        unclustered: of :class:`methods.adversarial.watches.IdleWatch`.
     """
     found = []
+    if unclustered >= CLUSTER_PATIENCE:
+        found.append(
+            f"There are still no clusters after {unclustered:.0%} of the game, so the clustered "
+            "loss does nothing: too few tokens have been collected. Lower clusters.refresh, so "
+            "that each step adds more of them, or clusters.bank, or train longer."
+        )
     if clusters is not None:
         found += _cluster_alarms(clusters)
     if discriminator is not None:

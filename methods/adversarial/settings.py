@@ -31,7 +31,8 @@ class NetworkSettings(MethodSettings):
         initial: ``"imagenet"`` where a package carries such weights, else ``"random"``.
         time: how a clip's frames see each other: not at all, by kernels inflated in time, by
             temporal attention, or by shifting channels between neighbours.
-        inflation: of a 2D kernel to 3D: only its centre slice, or the kernel shared out.
+        inflation: of a 2D kernel to 3D: only its centre slice, or the kernel shared out. Without
+            ``time`` = ``"inflate"`` it says nothing.
         head: ``"foreground"`` (two classes), ``"semantic"``, or ``"both"`` on one decoder.
         classes: of the semantic head, background included.
     """
@@ -50,11 +51,17 @@ class BatchNormSettings(MethodSettings):
     """What batch normalisation does with two domains.
 
     Attributes:
-        mode: ``"frozen"`` (statistics and scale stay), ``"separate"`` (each domain by its own
-            batch), ``"joint"`` (one batch), ``"per_domain"`` (own statistics for each).
-        evaluation: statistics used at test; recorded with the weights: those of one domain, or of
-            both (where a recipe sees one domain alone, that one's). ``"reestimated"`` are computed
-            anew on the unlabelled videos after training (the control without training).
+        mode: ``"frozen"`` (statistics and scale stay where they are pretrained: those of the whole
+            network where a training starts from weights, of the encoder with
+            ``network.initial`` = ``"imagenet"``; the rest as in ``"separate"``), ``"separate"``
+            (each domain by its own batch), ``"joint"`` (one batch), ``"per_domain"`` (own
+            statistics for each).
+        evaluation: statistics used at test: those of one domain, or of both (where a recipe sees
+            one domain alone, that one's; :func:`methods.adversarial.domains.statistics_at_test`
+            says which it came to). ``"joint"`` has those of both in any case, and what is frozen
+            keeps its own: others can be asked for only where they can be had. ``"reestimated"``
+            are computed anew on the unlabelled videos after training, whatever the mode (the
+            control without training).
     """
 
     mode: Literal["frozen", "separate", "joint", "per_domain"] = "separate"
@@ -101,7 +108,8 @@ class DomainSettings(MethodSettings):
         clip_frames: T, frames of a clip.
         clip_stride: smallest and largest number of frames between them.
         images_as: clips for 3D networks and pair discriminators: copies, a single frame, or a
-            smooth camera path.
+            smooth camera path; stills that are targets, too. With a 2D network and without pairs
+            every image is a single frame, whatever this says.
         categories: names of a semantic head's classes, the first being class 1. Objects of other
             categories are background to it.
     """
@@ -142,7 +150,8 @@ class AdaptationSettings(MethodSettings):
         domains: what they are.
         images: per step and process.
         clips: per step and process.
-        tokens: judged per domain, tap, step and process at most.
+        tokens: judged per domain, tap, step and process at most, by discriminators of tokens;
+            those of maps (``"pixel"``, ``"patch"``, ``"patch3d"``, ``"pair"``) judge all of them.
         auxiliary_weight: of a second segmentation loss, on a head of its own at the encoder's last
             stage but one (AdaptSegNet: 0.1). The head is for training alone: exported weights are
             without it. Its output can be aligned, at ``aux_logits``, ``aux_prob`` and ``aux_ent``.

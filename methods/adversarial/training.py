@@ -45,13 +45,15 @@ def training_task(
         DataError: broken images or videos.
         MethodError: weights to start from that do not fit.
     """
-    check(network_settings, settings)
+    check(network_settings, settings, started=request.start is not None)
     network = build_network(network_settings, request.seed)
     if request.start is not None:
         load_strictly(network, read_weights(request.start), request.start)
     domains = open_domains(network_settings, settings, data)
     monitoring = Monitoring(request.out if request.first_process else None, request.resume)
-    model = Adaptation(network, settings, request.seed, monitoring)
+    # Initial weights that a package carries are those of the encoder.
+    pretrained = network.encoder if request.start is None else None
+    model = Adaptation(network, settings, request.seed, monitoring, pretrained)
     steps = Steps(domains.images, domains.targets, settings, domains.counts, request.seed)
     encoder, heads = network.parameter_groups()
     if model.auxiliary is not None:

@@ -1,4 +1,4 @@
-"""What is followed over the steps of a training: a discriminator's loss, and its accuracy."""
+"""What is followed over a training's steps: a discriminator's loss, its accuracy, idle steps."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ so that the best of many would look like one that tells the domains apart."""
 
 AVERAGED_STEPS = 20
 """Steps that this average needs, about what it looks back on."""
+
+IDLE_SHARE = 0.5
+"""Of the game's steps. A loss that was skipped in more of them has done next to nothing."""
 
 
 class LossWatch(nn.Module):
@@ -83,3 +86,43 @@ class AccuracyWatch(nn.Module):
     def learned_for(self) -> float:
         """Share of the training since the first judgement; 0 until the average means something."""
         return float(self.spent - self.began) if self.steps >= AVERAGED_STEPS else 0.0
+
+
+class IdleWatch(nn.Module):
+    """Follows how much of the game passes without anything to play for.
+
+    Attributes:
+        steps: since the game's start.
+        skipped: of these, in which nothing was judged.
+        unclustered: share of what follows the game's start that has passed without any clusters; 0
+            from the first clusters on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: Tensor
+        self.skipped: Tensor
+        self.unclustered: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("unclustered", torch.zeros(()))
+
+    def update(self, skipped: bool, has_clusters: bool, start: float, spent: float) -> None:
+        """See a step; one before the game's start changes nothing.
+
+        Args:
+            skipped: whether nothing was judged.
+            has_clusters: whether there are clusters, or the loss needs none.
+            start: share of the training before the game.
+            spent: share of the training that is over.
+        """
+        if spent < start:
+            return
+        self.steps += 1
+        self.skipped += int(skipped)
+        self.unclustered.fill_(0.0 if has_clusters else (spent - start) / (1 - start))
+
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing to play for in more than half of the game's steps."""
+        return bool(self.skipped > IDLE_SHARE * self.steps)

@@ -3,7 +3,8 @@
 Images and frames differ in the statistics that batch normalisation follows, so what it does is a
 part of the adaptation. Modes (:class:`~methods.adversarial.settings.BatchNormSettings`):
 
-- ``frozen``: running statistics, scale and shift stay as they are.
+- ``frozen``: running statistics, scale and shift stay as they are, where they are pretrained. The
+  rest of the network, which has never seen data, does as in ``separate``.
 - ``separate``: each domain has a forward of its own and is normalised by its own batch; the running
   statistics follow both, the last forward most.
 - ``joint``: images and frames go through the network in one batch.
@@ -65,7 +66,7 @@ def _stay_frozen(module: nn.Module, _: Any) -> None:
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
-    """Fix running statistics, scale and shift of all batch normalisations for good.
+    """Fix running statistics, scale and shift of all batch normalisations of a module for good.
 
     ``requires_grad = False`` alone leaves the running statistics moving, and ``network.train()``
     undoes ``eval()``. Each module therefore returns to evaluation before every forward.
@@ -94,13 +95,18 @@ def set_domain(network: nn.Module, domain: int) -> None:
             module.domain = domain
 
 
-def apply_mode(network: nn.Module, mode: Mode) -> None:
+def apply_mode(network: nn.Module, mode: Mode, pretrained: nn.Module | None = None) -> None:
     """Prepare a network's batch normalisations for a mode; call it once, before the optimiser.
 
     Networks without batch normalisation (the Transformer encoders) are left as they are.
+
+    Args:
+        network: that is trained.
+        mode: what its batch normalisations do.
+        pretrained: the part of it that ``"frozen"`` concerns; None is all of it.
     """
     if mode == "frozen":
-        freeze_batch_norm(network)
+        freeze_batch_norm(network if pretrained is None else pretrained)
     elif mode == "per_domain":
         _replace(
             network,

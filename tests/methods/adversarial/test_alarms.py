@@ -154,7 +154,86 @@ def test_one_that_needs_its_first_tenth_is_not(steps: int, refresh: int, later: 
     assert monitoring.notes()["alarms"] == []
 
 
+# ------------------------------------------------------------------ clusters that fail to come
+
+
+def clustered_tap(refresh: int, bank: int, start: float = 0.1) -> AlignedTap:
+    """A clustered alignment; its bank gets ``bank / (2 refresh)`` tokens of each domain a step."""
+    torch.manual_seed(0)
+    one = AlignmentSettings(tap="embed", loss="clustered", discriminator={"width": 16})
+    settings = AdaptationSettings(
+        alignments=(one,),
+        clusters=ClusterSettings(
+            count=2, bank=bank, refresh=refresh, fewest=4, features="self", dimensions=None
+        ),
+        game=GameSettings(start=start),
+        tokens=128,
+    )
+    return AlignedTap(one, settings, 8, 8, 2, 0)
+
+
+def play_clustered(tap: AlignedTap, steps: int, monitoring: Monitoring) -> list[float]:
+    """A whole training on mixed clusters; returns which steps were skipped."""
+    game, skipped = tap.training_settings.game, []
+    for number in range(steps):
+        strength = schedule(game.schedule, game.start, number / steps)
+        sides = (mixed_side(2 * number), mixed_side(2 * number + 1))
+        result = tap(sides, strength, number, (12, 12), monitoring, number / steps)
+        skipped.append(result.monitors["skipped"])
+    return skipped
+
+
+@pytest.mark.parametrize(("start", "first"), [(0.1, 22), (0.0, 20), (0.5, 30)])
+def test_a_bank_that_never_fills_is_told_of(start: float, first: int) -> None:
+    """Half-way through the game, though no examination is due, and not before."""
+    tap, monitoring = clustered_tap(refresh=4000, bank=32768, start=start), Monitoring(None)
+    assert all(play_clustered(tap, 40, monitoring))
+    assert steps_of(monitoring, "still no clusters") == [first]
+    assert tap.idle
+
+
+@pytest.mark.parametrize(("refresh", "clusters_from"), [(40, 9), (80, 19)])
+def test_one_that_only_takes_its_time_is_not(refresh: int, clusters_from: int) -> None:
+    """A quarter of a bank of 8 tokens per step of an interval between refreshes."""
+    tap, monitoring = clustered_tap(refresh, bank=8 * refresh), Monitoring(None)
+    skipped = play_clustered(tap, 40, monitoring)
+    assert skipped.index(0) == clusters_from
+    assert steps_of(monitoring, "clusters") == []
+    assert not tap.idle
+
+
+def test_a_loss_that_was_skipped_in_most_steps_is_called_idle() -> None:
+    """Clusters come in the last quarter: too late for anything, if not for ever."""
+    tap, monitoring = clustered_tap(refresh=120, bank=960), Monitoring(None)
+    skipped = play_clustered(tap, 40, monitoring)
+    assert 0 < sum(one == 0 for one in skipped) < 18
+    assert steps_of(monitoring, "still no clusters") == [22]
+    assert tap.idle
+
+
+def test_what_does_not_cluster_waits_for_no_clusters() -> None:
+    tap, monitoring = global_tap(refresh=1000), Monitoring(None)
+    play(tap, 40, monitoring, accuracy=lambda number: 0.7)
+    assert monitoring.notes()["alarms"] == []
+    assert not tap.idle
+
+
 # ------------------------------------------------------------------------------------- notes
+
+
+def test_weights_say_that_the_clustered_loss_did_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bank that would be full after 250 steps, in a training of ten."""
+    request = asked(tmp_path / "t", "10it")
+    never = ClusterSettings(count=2, bank=8192, refresh=1000, fewest=4)
+    path = train(task_of(request, alignments=BOTH, clusters=never), request)
+    notes = read_header(path)["notes"]
+    assert notes["idle"] == {"embed_clustered": True, "enc4_global": False}
+    assert notes["skipped_steps"] == {"embed_clustered": 10, "enc4_global": 0}
+    (alarm,) = [one for one in notes["alarms"] if one["tap"] == "embed_clustered"]
+    assert "the clustered loss does nothing" in alarm["alarm"]
+    assert capsys.readouterr().err.count("still no clusters") == 1
 
 
 def test_weights_say_which_games_were_over_and_what_k_means_did(tmp_path: Path) -> None:
@@ -163,6 +242,7 @@ def test_weights_say_which_games_were_over_and_what_k_means_did(tmp_path: Path) 
     path = train(task, request)
     notes = read_header(path)["notes"]
     assert notes["collapsed"] == {"embed_clustered": False, "enc4_global": False}
+    assert notes["idle"] == {"embed_clustered": False, "enc4_global": False}
     with (tmp_path / "t" / MONITORS).open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["tap"] == "embed_clustered"]
     found = {

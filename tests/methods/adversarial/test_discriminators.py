@@ -209,11 +209,26 @@ def test_patches_of_output_taps_are_judged_at_the_size_of_the_input() -> None:
     torch.testing.assert_close(logits, output(large))
     with pytest.raises(MethodError, match="at least 32 x 32"):
         output(maps)
-    inner = build_discriminator(settings, 2, None, False)
-    with pytest.raises(MethodError, match="at least 32 x 32"):
-        inner(maps, None, (64, 96))
     clips = build_discriminator(DiscriminatorSettings(network="patch3d", width=8), 2, None, True)
     assert clips(torch.rand(1, 2, 4, 8, 8), None, (32, 32)).shape == (1, 1, 4, 1, 1)
+
+
+def test_patches_of_other_maps_are_as_large_as_can_be_judged() -> None:
+    """Small maps are enlarged to one patch at their shorter side; others stay as they are."""
+    inner = build_discriminator(DiscriminatorSettings(network="patch", width=8), 2, None, False)
+    small = torch.rand(3, 2, 16, 23)
+    large = F.interpolate(small, (32, 46), mode="bilinear", align_corners=False)
+    for size in (None, (64, 92)):
+        torch.testing.assert_close(inner(small, None, size), inner(large))
+    assert torch.equal(inner._enlarged(large, (64, 92)), large)
+    settings = DiscriminatorSettings(network="patch3d", width=8)
+    clips = build_discriminator(settings, 2, None, False)
+    clip = torch.rand(1, 2, 4, 2, 3)
+    enlarged = [F.interpolate(clip[:, :, t], (32, 48), mode="bilinear") for t in range(4)]
+    torch.testing.assert_close(clips(clip, None, (64, 96)), clips(torch.stack(enlarged, 2)))
+    assert clips(clip).shape == (1, 1, 4, 1, 1)
+    pixel = build_discriminator(DiscriminatorSettings(network="pixel", width=8), 2, None, False)
+    assert pixel(small).shape == (3, 1, 16, 23)
 
 
 def test_the_wrong_number_of_dimensions_is_refused() -> None:

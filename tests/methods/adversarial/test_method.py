@@ -229,7 +229,7 @@ def saved(folder: Path, seed: int = 7, **network: Any) -> Path:
     header = {
         "settings": {
             "network": wanted.model_dump(mode="json"),
-            "training": {"batch_norm": {"evaluation": "video"}},
+            "training": {"batch_norm": {"evaluation": "video"}, "entropy_weight": 0.1},
         },
         "regime": REGIME,
     }

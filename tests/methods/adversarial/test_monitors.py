@@ -26,7 +26,7 @@ from methods.adversarial.monitors import (
     normalised_mutual_information,
     participation_ratio,
 )
-from methods.adversarial.watches import AVERAGED_STEPS, AccuracyWatch, LossWatch
+from methods.adversarial.watches import AVERAGED_STEPS, AccuracyWatch, IdleWatch, LossWatch
 
 COUNT = 5
 
@@ -69,9 +69,10 @@ def test_cluster_health_equals_naive_counting(seed: int) -> None:
     np.testing.assert_allclose(health.occupancy, counts / counts.sum(1, keepdims=True))
     shares = (counts / counts.sum(1, keepdims=True)).mean(0)
     assert health.entropy == pytest.approx(-sum(p * math.log(p) for p in shares if p > 0))
-    np.testing.assert_allclose(health.balance, counts.min(0) / counts.max(0))
+    rows = counts / counts.sum(1, keepdims=True)  # of 60 images and 90 videos, each as a whole
+    np.testing.assert_allclose(health.balance, rows.min(0) / rows.max(0))
     assert health.balance[4] == 0
-    assert health.purity == pytest.approx(counts.max(0).sum() / counts.sum())
+    assert health.purity == pytest.approx(rows.max(0).sum() / 2)
     domains, clusters = zip(*pairs, strict=True)
     assert health.nmi_domain == pytest.approx(normalized_mutual_info_score(domains, clusters))
     known = [k for k in range(60) if labels[k] != 255 and image[k].any()]
@@ -86,6 +87,20 @@ def test_cluster_health_equals_naive_counting(seed: int) -> None:
     assert named["clusters_occupancy_video_3"] == pytest.approx(counts[1, 3] / counts[1].sum())
     assert named["clusters_nmi_class"] == health.nmi_class
     assert len(named) == 6 + 3 * COUNT
+
+
+def test_more_tokens_of_one_domain_are_no_impurity() -> None:
+    """Clusters that both domains fill alike are mixed, whatever the domains' sizes."""
+    image = torch.eye(2)[[0] * 20 + [1] * 10]
+    health = cluster_health(image, image.repeat(5, 1), fewest=1)
+    assert health.purity == pytest.approx(0.5)
+    assert health.balance.tolist() == pytest.approx([1, 1])
+    assert health.nmi_domain == pytest.approx(0, abs=1e-9)
+    # Half of the videos in a cluster of their own: (1/2 + 1/2 + 1) / 2 of the tokens at most.
+    video = torch.eye(3)[[0] * 50 + [2] * 50]
+    apart = cluster_health(torch.eye(3)[[0] * 10 + [1] * 10], video, fewest=1)
+    assert apart.purity == pytest.approx(0.75)
+    assert apart.balance.tolist() == pytest.approx([1, 0, 0])
 
 
 def test_soft_and_empty_assignments() -> None:
@@ -193,6 +208,32 @@ def test_every_alarm_that_holds_is_given() -> None:
 )
 def test_what_has_collapsed(health: DiscriminatorHealth, collapsed: bool) -> None:
     assert health.collapsed == collapsed
+
+
+def test_clusters_that_never_come_raise_one() -> None:
+    assert alarms(unclustered=monitors.CLUSTER_PATIENCE - 0.01) == []
+    (found,) = alarms(unclustered=monitors.CLUSTER_PATIENCE)
+    assert found.startswith("There are still no clusters after 50% of the game")
+
+
+def test_idle_steps_are_counted_from_the_games_start() -> None:
+    watch = IdleWatch()
+    for number in range(10):
+        # No clusters before the seventh step, and one step without a valid one after that.
+        watch.update(number < 6 or number == 8, number >= 6, start=0.2, spent=number / 10)
+        waited = max(0.0, (number / 10 - 0.2) / 0.8) if number < 6 else 0.0
+        assert float(watch.unclustered) == pytest.approx(waited)
+        if number < 2:
+            assert int(watch.steps) == 0
+            assert not watch.idle
+    assert (int(watch.steps), int(watch.skipped)) == (8, 5)
+    assert watch.idle
+    watch.update(False, True, 0.2, 0.95)
+    assert watch.idle, "five of nine"
+    resumed = IdleWatch()
+    resumed.load_state_dict(watch.state_dict())
+    resumed.update(False, True, 0.2, 0.97)
+    assert not resumed.idle, "five of ten is half, not more"
 
 
 def test_domain_pure_clusters_raise_both_alarms_from_the_start() -> None:
