@@ -5,12 +5,14 @@ experiment's folder, so the same command again continues, and rows added later a
 the others::
 
     OUT/<row>/                        a run; OUT/<row>.seed1/ for trained rows' other seeds
-    OUT/weights/<row>.safetensors     weights of rows that were trained
+    OUT/weights/<row>.safetensors     weights of rows that were trained; beside them, as JSON, what
+                                      was asked for
     OUT/trainings/<row>/              their trainings
 """
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +24,9 @@ from typing import Any
 import yaml
 
 from bench.config import Preset, RunConfig
-from bench.errors import BenchError
+from bench.errors import BenchError, ConfigError
 from bench.run import RunResult, execute
+from bench.store import read_json, write_json
 from bench.train import TRAINING, TrainingChoice, train_method
 from bench.training import WEIGHTS, Watcher
 
@@ -61,6 +64,8 @@ class Row:
         training: how it is trained; None where weights exist or none are needed.
         weights: a checkpoint; None for the method's own.
         seeds: of the row; None for the experiment's.
+        group: of rows that do not compare with the others; ``""`` for those that do.
+        description: what reports say of it; ``""`` for what they say of its method.
     """
 
     name: str
@@ -70,6 +75,8 @@ class Row:
     training: RowTraining | None = None
     weights: Path | None = None
     seeds: Sequence[int] | None = None
+    group: str = ""
+    description: str = ""
 
     def folder(self, seed: int = 0) -> str:
         """Its name as a folder's."""
@@ -92,9 +99,15 @@ class Outcome:
     reason: str | None = None
 
 
+def row_notes(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """What reports are told of rows besides their results, by name, in their order."""
+    return {row.name: {"group": row.group, "description": row.description} for row in rows}
+
+
 def text(value: Any) -> str:
-    """A value as ``--set`` reads it."""
-    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+    """A value as ``--set`` reads it, on one line."""
+    dumped = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+    return dumped.strip().removesuffix("...").strip()
 
 
 def run_rows(
@@ -174,14 +187,23 @@ def trained_weights(
     out: Path,
     watching: Callable[[str], AbstractContextManager[Watcher]],
 ) -> Path:
-    """Weights of a row and seed; trained, or trained further, unless they are finished."""
+    """Weights of a row and seed; trained, or trained further, unless they are finished.
+
+    Raises:
+        ConfigError: weights of the row's name exist, finished or not, and were asked for otherwise.
+    """
     path = out / "weights" / f"{row.folder(seed)}.safetensors"
+    folder = out / "trainings" / row.folder(seed)
+    begun = (folder / WEIGHTS).exists()
+    request, asked = path.with_suffix(".json"), _asked(row, training)
+    if request.is_file() and (begun or path.is_file()):
+        _refuse_another(request, row, asked)
     if path.is_file():
         return path
-    folder = out / "trainings" / row.folder(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(request, asked)
     assignments = [f"{key}={text(value)}" for key, value in row.settings.items()]
     assignments += [f"{TRAINING}{key}={text(value)}" for key, value in training.settings.items()]
-    begun = (folder / WEIGHTS).exists()
     choice = TrainingChoice(
         list(training.data),
         root=options.root,
@@ -199,8 +221,36 @@ def trained_weights(
     with watching(row.name) as watch:
         trained = train_method(row.method, choice, watch)
     assert trained is not None
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     shutil.copyfile(trained, temporary)
     temporary.replace(path)
     return path
+
+
+def _asked(row: Row, training: RowTraining) -> dict[str, Any]:
+    """What decides a row's weights besides seed and data."""
+    return {
+        "method": row.method,
+        "preset": row.preset,
+        "settings": {key: text(value) for key, value in row.settings.items()},
+        "start": row.weights.name if row.weights else None,
+        "data": list(training.data),
+        "budget": training.budget,
+        "training": {key: text(value) for key, value in training.settings.items()},
+        "config": training.config.read_text() if training.config else None,
+        "amp": training.amp,
+    }
+
+
+def _refuse_another(path: Path, row: Row, asked: Mapping[str, Any]) -> None:
+    """Raise :class:`ConfigError` if another training was asked for under this name before."""
+    kept = read_json(path)
+    differ = [key for key, value in asked.items() if kept.get(key) != value]
+    if differ:
+        raise ConfigError(
+            path,
+            f"another training of the row {row.name!r}: other {' and '.join(differ)}",
+            "what the row asks for now",
+            "Give the row another name, the experiment another --out, or delete this file with the "
+            "row's weights and training.",
+        )

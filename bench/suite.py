@@ -61,6 +61,9 @@ class SuiteRow(BaseModel):
         weights: a checkpoint, beside the suite's file or from the working folder.
         training: how it is trained; None to use weights that exist.
         seeds: of this row; None for the suite's.
+        group: heading under which tables show it, after rows without one; for rows that differ from
+            those in more than what the suite is about. Ranks leave them out.
+        description: what its card says; ``""`` for what the method's says.
     """
 
     model_config = _STRICT
@@ -71,6 +74,8 @@ class SuiteRow(BaseModel):
     weights: Path | None = None
     training: SuiteTraining | None = None
     seeds: list[int] | None = Field(default=None, min_length=1)
+    group: str = ""
+    description: str = ""
 
 
 class SuiteGap(BaseModel):
@@ -99,6 +104,8 @@ class SuiteConfig(BaseModel):
         classes: of the semantic protocol, beside the suite's file or from the working folder.
         seeds: of all rows that have none of their own.
         rows: by the name that tables show.
+        baseline: row that the report takes differences from, corrected for these comparisons alone;
+            None for the best one, corrected for all pairs.
         gap: two rows between which the report places the others; None for no such table.
     """
 
@@ -111,6 +118,7 @@ class SuiteConfig(BaseModel):
     classes: Path | None = None
     seeds: list[int] = Field(default=[0], min_length=1)
     rows: dict[str, SuiteRow] = Field(min_length=1)
+    baseline: str | None = None
     gap: SuiteGap | None = None
 
 
@@ -120,14 +128,23 @@ def load_suite(path: Path) -> SuiteConfig:
         config = SuiteConfig.model_validate(read_yaml(path))
     except ValidationError as error:
         raise config_error(str(path), error, SuiteConfig) from None
-    for end in (config.gap.source, config.gap.oracle) if config.gap else ():
-        if end not in config.rows:
+    named = [("baseline", config.baseline)] if config.baseline is not None else []
+    named += [("gap", end) for end in (config.gap.source, config.gap.oracle)] if config.gap else []
+    for key, name in named:
+        if name not in config.rows:
             raise ConfigError(
-                f"{path}: gap",
-                f"{end!r}, no row",
+                f"{path}: {key}",
+                f"{name!r}, no row",
                 f"one of {', '.join(config.rows)}",
                 "Correct it.",
             )
+    if all(row.group for row in config.rows.values()):
+        raise ConfigError(
+            f"{path}: rows",
+            "a group for every row",
+            "rows without one, which are ranked",
+            "Remove the group of those that the suite is about.",
+        )
     if config.classes is not None and "semantic" not in config.protocols:
         raise ConfigError(
             f"{path}: classes",
@@ -196,6 +213,8 @@ def rows_of(config: SuiteConfig, path: Path) -> list[Row]:
             _training(row.training, path) if row.training else None,
             _beside(row.weights, path),
             row.seeds,
+            row.group,
+            row.description,
         )
         for name, row in config.rows.items()
     ]

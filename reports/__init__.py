@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def build(
     gap: tuple[str, str] | None = None,
     title: str | None = None,
     gap_folders: Sequence[Path] = (),
+    rows: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> ReportFiles:
     """Write the report of one or several runs; each file appears whole or not at all.
 
@@ -82,6 +84,8 @@ def build(
         title: of the page; by default it names the datasets.
         gap_folders: of ``python -m bench gap``, sections of the page;
             :func:`reports.gap.build_report` writes a page of them alone.
+        rows: what is told of a suite's rows, by name: the ``group`` under whose heading tables show
+            a row, and the ``description`` on its card.
 
     Raises:
         ConfigError: the baseline or an end of the gap is no method of these runs.
@@ -99,7 +103,7 @@ def build(
     from reports.semantic import classes_csv
 
     measured = measured_gaps(gap_folders)
-    results = collect(runs)
+    results = collect(runs, rows)
     baseline = baseline_label(results, baseline)
     gaps, unclosed = find_gaps(results, *gap) if gap else ([], [])
     if unclosed:
@@ -139,8 +143,15 @@ def build(
     return written
 
 
-def print_table(runs: Sequence[Run], console: Console) -> None:
-    """Print the terminal table: labels, J&F, J, F, time and memory of every method and dataset."""
+def print_table(
+    runs: Sequence[Run],
+    console: Console,
+    rows: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> None:
+    """Print the terminal table: labels, J&F, J, F, time and memory of every method and dataset.
+
+    ``rows`` is as :func:`build` takes it.
+    """
     from reports import terminal
 
-    terminal.print_table(runs, console)
+    terminal.print_table(runs, console, rows)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from reports.comparisons import MAIN, baseline_label
-from reports.drawing import INK, SOFT, Drawing, draw_figure, slug, styles
+from reports.drawing import INK, SOFT, Drawing, draw_figure, slug
 from reports.lines import MISSING
+from reports.looks import styles
 from reports.page_tables import Cell, Head, Row, Table, sortable
 from reports.results import DATASET, DatasetInfo, Results
 
@@ -165,14 +166,14 @@ def _closed(
 
 def gap_table(results: Results, gap: Gap) -> Table:
     """The gap for the page."""
-    colours = styles(results)
+    looks = styles(results)
     kinds = {info.label: info.regime_kind for info in results.methods.values()}
     heads = [Head("Method", number=False), Head(MAIN, hint="mean ± standard deviation over seeds")]
     heads += [Head("Gap closed, %"), Head("95 %, over seeds"), Head("95 %, over sequences")]
     rows = []
     for label, value in zip((gap.source, gap.oracle), gap.ends, strict=True):
         share = 0.0 if label == gap.source else 100.0
-        cells = [Cell(label, head=True, colour=colours[label].colour)]
+        cells = [Cell(label, head=True, look=looks[label])]
         cells += [Cell(f"{value:.1f}", value), Cell(f"{share:.0f}", share)]
         rows.append(Row([*cells, Cell(MISSING), Cell(MISSING)], kinds[label]))
     for row in gap.rows:
@@ -180,7 +181,7 @@ def gap_table(results: Results, gap: Gap) -> Table:
         if math.isnan(share):
             share = 100 * row.over_seeds.value
         spread = "" if math.isnan(row.deviation) else f" ± {row.deviation:.1f}"
-        cells = [Cell(row.label, head=True, colour=colours[row.label].colour)]
+        cells = [Cell(row.label, head=True, look=looks[row.label])]
         cells.append(Cell(f"{row.mean:.1f}{spread}", row.mean))
         cells.append(Cell(MISSING if math.isnan(share) else percent(share), sortable(share)))
         cells += [_interval(row.over_seeds), _interval(row.over_sequences)]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bench.method import LabelRegime
+from reports.regimes import KINDS, regime_kind
 from reports.results import (
     CELL,
     CLASS_COUNTS,
@@ -31,11 +33,17 @@ if TYPE_CHECKING:
     from bench.store import Run
 
 
-def collect(runs: Sequence[Run]) -> Results:
+def collect(
+    runs: Sequence[Run], rows: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> Results:
     """Combine runs and compute every score a report shows.
 
     Where two runs hold the same job (all of :data:`CELL`), the newest
     finished one counts; a failed job never hides a finished one of another run.
+
+    Args:
+        runs: in any order.
+        rows: what is told of a suite's rows, by name: ``group`` and ``description``.
 
     Raises:
         ValueError: no runs.
@@ -50,14 +58,23 @@ def collect(runs: Sequence[Run]) -> Results:
     scores = _keep(_stack([table["scores"] for table in tables], score_columns), jobs)
     cost = _keep(_stack([table["cost"] for table in tables], [*CELL, "seconds", "frames"]), jobs)
     classes = _keep(_stack([table["classes"] for table in tables], CLASS_COUNTS), jobs)
-    methods, different = _method_infos(ordered, jobs)
+    methods, different = _method_infos(ordered, jobs, rows)
     datasets = _dataset_infos(ordered, jobs, scores)
     objects = object_table(scores)
     protocols, mixed = _protocols(scores)
     table = seed_table(objects, cost, jobs, methods, datasets, protocols)
     notes = [note for note in unread if note] + notes + different + mixed
     found = (scores, cost, jobs, objects, table, methods, datasets)
-    return Results(ordered, *found, tuple(notes), classes)
+    return Results(ordered, *found, tuple(notes), classes, _groups(methods.values(), rows))
+
+
+def _groups(
+    methods: Iterable[MethodInfo], rows: Mapping[str, Mapping[str, str]]
+) -> tuple[str, ...]:
+    """Groups that occur, in the order of a suite's rows, after that of rows without one."""
+    used = {info.group for info in methods}
+    order = dict.fromkeys(note.get("group", "") for note in rows.values())
+    return ("", *(group for group in order if group and group in used))
 
 
 def _age(run: Run) -> tuple[str, str]:
@@ -146,7 +163,7 @@ def _keep(table: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _method_infos(
-    runs: Sequence[Run], jobs: pd.DataFrame
+    runs: Sequence[Run], jobs: pd.DataFrame, rows: Mapping[str, Mapping[str, str]]
 ) -> tuple[dict[tuple[str, str], MethodInfo], list[str]]:
     """What the newest run says of each method, and a note where runs disagree."""
     records: dict[tuple[str, str], dict[str, Any]] = {}
@@ -173,8 +190,10 @@ def _method_infos(
         record = records.get((method, variant), {})
         same = {key[0] for key, other in zip(keys, titles, strict=True) if other == title}
         label = title if len(same) == 1 else f"{title} ({method})"
+        note: Mapping[str, str] = {}
         if variant and variant == record.get("name"):
             label = variant  # a row of a suite or an ablation, whose name says what it is
+            note = rows.get(variant, {})
         elif variant and variant not in title:
             label = f"{label} [{variant}]"
         regime = _regime(record.get("regime"))
@@ -184,16 +203,29 @@ def _method_infos(
                 method,
                 variant,
                 label,
-                record.get("description") or "",
+                note.get("description") or _description(record, regime),
                 regime,
                 _protocol(record.get("protocol") or {}),
-                record.get("paper") or "",
+                "" if regime_kind(regime) == "no training" else record.get("paper") or "",
                 origin(weights, regime),
                 alarms(weights),
+                note.get("group") or "",
             )
         )
     infos.sort(key=lambda info: (info.label.lower(), info.method, info.variant))
     return {(info.method, info.variant): info for info in infos}, notes
+
+
+def _description(record: Mapping[str, Any], regime: LabelRegime | None) -> str:
+    """What a method's own description says, as far as it is true of this variant of it."""
+    own = record.get("description") or ""
+    variant = record.get("variant") or ""
+    if variant and regime_kind(regime) == "no training":
+        # What the method says of itself it says of its trained weights.
+        return KINDS["no training"]
+    if own and variant and variant == record.get("name"):
+        return f"{record.get('title') or record.get('method')}: {own}"
+    return own
 
 
 def _regime(record: Mapping[str, Any] | None) -> LabelRegime | None:

@@ -1,4 +1,4 @@
-"""Which differences of a report are real: everything that is tested, tested once."""
+"""Which differences of a report hold on other videos: everything that is tested, tested once."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ TESTED = ("J&F", "J", "F")
 """Scores whose differences are tested. Recall and decay follow from the same values: testing them
 too would say little more, at twice the tests."""
 
+SCOPE = "for these trainings; of other trainings they say nothing"
+"""What intervals are for: they resample videos, and average the seeds of a method."""
+
 Scores = Mapping[str, NDArray[np.float64]]
 """Scores by method label; NaN where there is none."""
 
@@ -36,17 +39,17 @@ class Comparison:
         complete: labels of the methods that were scored on all sequences, best mean J&F first.
         partial: labels of the other scored methods.
         pairs: every pair of complete methods by score, corrected together within a score.
-        best: by score, the method that is significantly better than every other complete one;
-            None where there is none.
-        ranking: mean ranks over sequences by J&F; None with fewer than two complete methods or
-            two sequences.
+        best: by score, in each group the method that is significantly better than every other
+            complete one of it; groups without such a method have none.
+        ranking: mean ranks over sequences by J&F of the complete methods without a group; None
+            with fewer than two of them or two sequences.
     """
 
     dataset: DatasetInfo
     complete: tuple[str, ...]
     partial: tuple[str, ...]
     pairs: Mapping[str, Sequence[Difference]]
-    best: Mapping[str, str | None]
+    best: Mapping[str, tuple[str, ...]]
     ranking: Ranking | None
 
 
@@ -55,7 +58,7 @@ def compare_methods(results: Results, dataset: DatasetInfo) -> Comparison:
 
     Methods that lack sequences are left out: what they were scored on is another test set.
     """
-    from bench.metrics.comparison import best, compare, rank
+    from bench.metrics.comparison import compare, rank
 
     scores, sequences = object_scores(results, dataset, MAIN)
     complete, partial = _complete(results, dataset, scores)
@@ -64,9 +67,24 @@ def compare_methods(results: Results, dataset: DatasetInfo) -> Comparison:
     for name in TESTED:
         values, where = object_scores(results, dataset, name)
         pairs[name] = compare({label: values[label] for label in complete}, where)
-        winners[name] = best(pairs[name])
-    per_sequence = _by_sequence({label: scores[label] for label in complete}, sequences)
-    return Comparison(dataset, complete, partial, pairs, winners, rank(per_sequence))
+        winners[name] = _best_of_groups(results, pairs[name])
+    ranked = {label: scores[label] for label in complete if not results.group_of[label]}
+    ranking = rank(_by_sequence(ranked, sequences))
+    return Comparison(dataset, complete, partial, pairs, winners, ranking)
+
+
+def _best_of_groups(results: Results, pairs: Sequence[Difference]) -> tuple[str, ...]:
+    from bench.metrics.comparison import best
+
+    found = []
+    for group in results.groups:
+        inside = [
+            each
+            for each in pairs
+            if results.group_of[each.first] == results.group_of[each.second] == group
+        ]
+        found.append(best(inside))
+    return tuple(label for label in found if label is not None)
 
 
 def against(
@@ -78,27 +96,28 @@ def against(
         results: the report's results.
         comparison: the dataset's.
         baseline: label of a complete method, chosen before looking at the scores. Then only its
-            own comparisons are corrected for. Otherwise the method with the best mean is taken,
-            and the correction is over all pairs, since it was chosen by looking.
+            own comparisons are corrected for. Otherwise the method with the best mean is taken, of
+            those without a group where there are any, and the correction is over all pairs, since
+            it was chosen by looking.
         score: one of :data:`TESTED`.
 
     Returns:
-        The label compared against, and the differences, best method first; empty with fewer than
-        two complete methods.
+        The label compared against, and the differences, group after group, in each the best
+        method first; empty with fewer than two complete methods.
     """
-    from bench.metrics.comparison import compare
+    from bench.metrics.comparison import corrected
 
     if len(comparison.complete) < 2:
         return "", []
-    if baseline in comparison.complete and baseline is not None:
-        values, where = object_scores(results, comparison.dataset, score)
-        chosen = {label: values[label] for label in comparison.complete}
-        return baseline, compare(chosen, where, against=baseline)
-    top = comparison.complete[0]
-    found = [each for each in comparison.pairs[score] if top in (each.first, each.second)]
-    turned = [each if each.second == top else swapped(each) for each in found]
+    groups = results.group_of
+    ungrouped = [label for label in comparison.complete if not groups[label]]
+    chosen = baseline is not None and baseline in comparison.complete
+    label = baseline if chosen and baseline else (ungrouped or comparison.complete)[0]
+    found = [each for each in comparison.pairs[score] if label in (each.first, each.second)]
+    turned = [each if each.second == label else swapped(each) for each in found]
     order = {label: place for place, label in enumerate(comparison.complete)}
-    return top, sorted(turned, key=lambda each: order[each.first])
+    turned.sort(key=lambda each: (results.groups.index(groups[each.first]), order[each.first]))
+    return label, corrected(turned) if chosen else turned
 
 
 def baseline_label(results: Results, name: str | None, where: str = "baseline") -> str | None:
@@ -169,22 +188,29 @@ def swapped(difference: Difference) -> Difference:
 def differences_csv(results: Results, baseline: str | None = None) -> str:
     """Every tested difference, full precision, in percentage points.
 
-    Without a baseline, one row per dataset, score and pair of complete methods, corrected over the
-    pairs of one dataset and score; with one, only the pairs that it is in.
+    One row per dataset, score and pair of complete methods: family "all pairs", corrected over the
+    pairs of one dataset and score. With a baseline, the pairs that it is in come first and once
+    more: family "baseline", corrected over these alone.
     """
     rows = []
     for comparison in results.comparisons.values():
         for score in TESTED:
-            found: Sequence[Difference] = comparison.pairs[score]
+            families = {"all pairs": comparison.pairs[score]}
             if baseline in comparison.complete:
-                found = against(results, comparison, baseline, score)[1]
+                families = {
+                    "baseline": against(results, comparison, baseline, score)[1],
+                    **families,
+                }
             key = dict(zip(DATASET, comparison.dataset.key, strict=True))
             rows += [
-                {**key, "score": score, **vars(each), "significant": each.significant}
+                {**key, "score": score, "family": family, **vars(each)}
+                | {"significant": each.significant, "at_floor": each.at_floor}
+                for family, found in families.items()
                 for each in found
             ]
-    columns = ["score", "first", "second", "difference", "low", "high", "p_value", "adjusted"]
-    columns += ["sequences", "objects", "won", "lost", "significant"]
+    columns = ["score", "family", "first", "second", "difference", "low", "high", "p_value"]
+    columns += ["adjusted", "at_floor", "significant", "compared", "resamples"]
+    columns += ["sequences", "objects", "won", "lost"]
     return pd.DataFrame(rows, columns=[*DATASET, *columns]).to_csv(index=False, lineterminator="\n")
 
 
@@ -225,8 +251,16 @@ def signed(value: float) -> str:
     return ("+" if value > 0 else "−") + text
 
 
-def probability(value: float) -> str:
-    """A p-value for a table: ``"0.031"``, ``"< 0.001"``, a dash where there is none."""
+def probability(value: float, at_most: bool = False) -> str:
+    """A p-value for a table: ``"0.031"``, ``"< 0.001"``, ``"≤ 0.005"``, a dash for none.
+
+    Args:
+        value: in [0, 1]; NaN for none.
+        at_most: whether it is an upper bound, which is then rounded up.
+    """
     if math.isnan(value):
         return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if value < 0.001:
+        return "< 0.001"
+    # What is 0.005 but for the rounding of floats is not 0.006.
+    return f"≤ {math.ceil(1000 * value - 1e-6) / 1000:.3f}" if at_most else f"{value:.3f}"

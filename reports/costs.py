@@ -43,11 +43,13 @@ class PublishedPoint:
         method: the system.
         images: training images, frames of video included.
         score: J&F in percent.
+        source: where the score stands.
     """
 
     method: str
     images: float
     score: float
+    source: str
 
 
 def training_images(regime: LabelRegime | None) -> float:
@@ -75,7 +77,7 @@ def published_points(dataset: DatasetInfo) -> list[PublishedPoint]:
     for row in published(*dataset.key):
         images = _images_of(row)
         if images:
-            points.append(PublishedPoint(row.method, images, float(row.mean)))
+            points.append(PublishedPoint(row.method, images, float(row.mean), row.source))
     return sorted(points, key=lambda point: (point.images, point.method))
 
 

@@ -7,22 +7,17 @@ touched: figures are made with the object API under :func:`matplotlib.rc_context
 from __future__ import annotations
 
 import io
+import math
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
-from reports.results import TASK, DatasetInfo, Results
+from reports.results import TASK, DatasetInfo
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-HUES, SHADES = 8, 2
 
 COLOURS = (
     "#006BBB",  # blue
@@ -42,17 +37,16 @@ COLOURS = (
     "#6C3FBD",  # dark violet
     "#575757",  # dark grey
 )
-"""Eight hues, then the same hues lighter or darker.
+"""Of what is no method of a run: the networks, domains and factors of a measured gap.
 
-The first eight have a contrast of 3 or more to white and to the dark page, and stay apart for
-people who see no green; all 16 stay apart for normal vision. tests/reports/test_colours.py has the
+Eight hues, then the same hues lighter or darker. The first eight have a contrast of 3 or more to
+white and to the dark page, and stay apart for people who see no green; all 16 stay apart for normal
+vision. Methods have the colours of :mod:`reports.looks`. tests/reports/test_colours.py has the
 distances.
 """
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-"""Seven markers against 16 colours: the pair repeats only after 112 methods."""
-
-DASHES = ("", (4, 1.5), (1, 1), (5, 1, 1, 1), (7, 2), (2, 2))
+"""Of the same."""
 
 INK = "#22262b"
 """Text and axes; becomes the page's own text colour where a figure is inlined."""
@@ -130,58 +124,22 @@ class Drawing:
         return f'{head} role="img" aria-labelledby="{self.name}-caption">{rest}'
 
 
-@dataclass(frozen=True)
-class Style:
-    """How one method looks in every figure.
+def score_limits(axes: Axes, lowest: Sequence[float], highest: Sequence[float]) -> None:
+    """A readable range of scores that does not blow up small differences and clips no error bar.
 
-    Attributes:
-        colour: as ``"#RRGGBB"``.
-        marker: matplotlib's name.
-        dash: on and off lengths of its line; empty for a solid one.
-        slot: place of the colour in :data:`COLOURS`.
-        turn: how often all colours had been used before.
+    Args:
+        axes: where.
+        lowest: scores, less what their error bars reach down.
+        highest: scores, plus what their error bars reach up.
     """
-
-    colour: str
-    marker: str
-    dash: Any
-    slot: int
-    turn: int
-
-
-def styles(results: Results) -> dict[str, Style]:
-    """A look per method label: the same in every figure, and in other reports where possible.
-
-    A label prefers one of the eight hues, chosen by a checksum of its letters, so a method keeps
-    its colour from report to report. Where an earlier label of the report has that hue, the next
-    free one is taken; where all hues are taken, their other shades; after 16 methods colours
-    repeat, with other markers and dashes. So no two of 16 methods share a colour, and no two of 112
-    a colour and a marker.
-    """
-    looks: dict[str, Style] = {}
-    for place, info in enumerate(results.methods.values()):
-        turn, shade = divmod(place // HUES, SHADES)
-        taken = {look.slot for look in looks.values() if look.turn == turn}
-        first = zlib.crc32(info.label.encode("utf-8")) % HUES
-        wanted = (HUES * shade + (first + step) % HUES for step in range(HUES))
-        slot = next(slot for slot in wanted if slot not in taken)
-        looks[info.label] = Style(
-            COLOURS[slot],
-            MARKERS[(slot + turn) % len(MARKERS)],
-            DASHES[(slot + turn) % len(DASHES)],
-            slot,
-            turn,
-        )
-    return looks
-
-
-def score_limits(axes: Axes, values: pd.Series) -> None:
-    """A readable range of scores that does not blow up small differences."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(low):
+    finite = [value for value in (*lowest, *highest) if math.isfinite(value)]
+    if not finite:
         return
+    low, high = min(finite), max(finite)
     middle, span = (low + high) / 2, max(high - low, 10) * 1.2
-    axes.set_ylim(max(middle - span / 2, -1), min(middle + span / 2, 101))
+    axes.set_ylim(
+        max(middle - span / 2, min(low, 0) - 1), min(middle + span / 2, max(high, 100) + 1)
+    )
 
 
 def slug(dataset: DatasetInfo) -> str:

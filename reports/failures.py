@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.video import Mask, object_ids
 from reports.footage import Footage
+from reports.regimes import UNKNOWN, UNTRAINED
 from reports.results import DatasetInfo, Results
 
 FOUND, GONE = 0.5, 0.1
@@ -149,12 +150,24 @@ def swaps(mask: Mask, truth: Mask) -> Iterator[tuple[int, int]]:
                 yield wrong, right
 
 
+def of_trained(results: Results, cases: Sequence[Case]) -> list[Case]:
+    """The cases of methods that were trained; all where no method was.
+
+    That weights which learned nothing fail tells nobody anything.
+    """
+    kinds = {info.label: info.regime_kind for info in results.methods.values()}
+    if set(kinds.values()) <= {UNTRAINED, UNKNOWN}:
+        return list(cases)
+    return [case for case in cases if kinds[case.method] != UNTRAINED]
+
+
 def chosen(cases: Sequence[Case]) -> list[Case]:
-    """The cases worth a picture: the worst, but not all of one method."""
+    """The cases of one kind worth a picture: the worst, few of a method, one of a sequence."""
     kept: list[Case] = []
     for case in sorted(cases, key=_worst_first):
         same = sum(other.method == case.method for other in kept)
-        if same < MOST_OF_A_METHOD and len(kept) < MOST_CASES:
+        seen = any(other.sequence == case.sequence for other in kept)
+        if not seen and same < MOST_OF_A_METHOD and len(kept) < MOST_CASES:
             kept.append(case)
     return kept
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -82,7 +82,13 @@ class _Source:
     reason: str = ""
 
 
-def load_footage(results: Results, dataset: DatasetInfo, name: str, frames: int) -> Footage:
+def load_footage(
+    results: Results,
+    dataset: DatasetInfo,
+    name: str,
+    frames: int,
+    wanted: Collection[int] = (),
+) -> Footage:
     """Read evenly spread frames of a sequence and every method's masks; the lowest seed counts.
 
     Args:
@@ -90,16 +96,17 @@ def load_footage(results: Results, dataset: DatasetInfo, name: str, frames: int)
         dataset: the dataset.
         name: the sequence.
         frames: how many, at most.
+        wanted: indices of frames that are shown besides these.
     """
     sources = [_source(results, dataset, name, key, info) for key, info in results.methods.items()]
     video = _video(sources, dataset, name)
     if video is None:
-        return _without_video(sources, dataset, name, frames)
+        return _without_video(sources, dataset, name, frames, wanted)
     candidates = list(video.annotated)
     # Where only first masks are public, other frames show more than the annotated ones.
     if len(candidates) <= LATER_MASKS:
         candidates = list(range(len(video)))
-    picked = spread(candidates, frames)
+    picked = _with(spread(candidates, frames), wanted, len(video))
     size = _thumbnail_size(*video.size)
     annotated = set(video.annotated)
     return Footage(
@@ -120,6 +127,11 @@ def spread(candidates: Sequence[T], count: int) -> tuple[T, ...]:
     if steps < 1:
         return tuple(candidates[: steps + 1])
     return tuple(candidates[round(step * last / steps)] for step in range(steps + 1))
+
+
+def _with(picked: Sequence[int], wanted: Collection[int], length: int) -> tuple[int, ...]:
+    """Indices of both, ascending, without those that a video does not have."""
+    return tuple(sorted({*picked, *(index for index in wanted if 0 <= index < length)}))
 
 
 def _source(
@@ -150,7 +162,11 @@ def _video(sources: Sequence[_Source], dataset: DatasetInfo, name: str) -> Video
 
 
 def _without_video(
-    sources: Sequence[_Source], dataset: DatasetInfo, name: str, frames: int
+    sources: Sequence[_Source],
+    dataset: DatasetInfo,
+    name: str,
+    frames: int,
+    wanted: Collection[int],
 ) -> Footage:
     """Masks alone: they tell the frames and the size."""
     for source in sources:
@@ -158,7 +174,7 @@ def _without_video(
         if not files:
             continue
         names = tuple(path.stem for path in files)
-        picked = spread(range(len(names)), frames)
+        picked = _with(spread(range(len(names)), frames), wanted, len(names))
         try:
             size = _thumbnail_size(*read_mask(files[0]).shape)
         except BenchError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reports.drawing import slug
-from reports.failures import Case, chosen, drops, lost_objects, swapped_ids
+from reports.failures import Case, chosen, drops, lost_objects, of_trained, swapped_ids
 from reports.footage import Footage, load_footage, spread
 from reports.overlays import STILLS, Strip, Tile, method_tile, strips, truth_tile
 from reports.player import FRAMES, as_script, clip_data
@@ -174,12 +174,13 @@ def _beside(gallery: Gallery) -> Gallery:
 def _gallery(results: Results, dataset: DatasetInfo, share: float, budget: _Budget) -> Gallery:
     count = max(1, int(len(dataset.sequences) * share))
     names = spread(dataset.sequences, count) if dataset.sequences else ()
-    fallen = drops(results, dataset) if dataset.scored else []
-    lost = lost_objects(results, dataset) if dataset.scored else []
+    fallen = of_trained(results, drops(results, dataset) if dataset.scored else [])
+    lost = of_trained(results, lost_objects(results, dataset) if dataset.scored else [])
     wanted = [*chosen(fallen), *chosen(lost)]
     found = _Found()
     for name in names:
-        footage = load_footage(results, dataset, name, budget.frames)
+        shown = {case.frame for case in wanted if case.sequence == name}
+        footage = load_footage(results, dataset, name, budget.frames, shown)
         _add(results, footage, wanted, budget, found)
     notes = []
     if len(names) < len(dataset.sequences):
@@ -212,7 +213,7 @@ def _add(
     budget.left -= sum(len(tile.source) for strip in stills for tile in strip.tiles)
     data = as_script(clip_data(results, footage)) if footage.picked else ""
     found.clips.append(Clip(anchor, footage.name, stills, footage.note, data))
-    swapped = swapped_ids(footage)
+    swapped = of_trained(results, swapped_ids(footage))
     found.swapped += swapped
     cases = [case for case in wanted if case.sequence == footage.name] + chosen(swapped)
     found.pictures += [Picture(case, anchor, _tiles(footage, case)) for case in cases]

@@ -1,7 +1,8 @@
-"""The page's heat map: the score of every sequence and method."""
+"""The page's heat map: the score of every method and sequence."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports.drawing import slug
-from reports.lines import MISSING, lines_of, some
+from reports.lines import MISSING, Line, lines_of, some
+from reports.looks import Style, styles
 from reports.results import DONE, DatasetInfo, Results, sequence_table
 
 
@@ -25,67 +27,68 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class HeatRow:
-    """A sequence's scores by method."""
+    """A method's scores: over objects with its mark, over sequences, and by sequence."""
 
-    name: str
+    line: Line
+    look: Style
+    over_objects: str
+    over_sequences: HeatCell
     cells: Sequence[HeatCell]
 
 
 @dataclass(frozen=True)
 class Heat:
-    """Scores of every sequence and method on one dataset; ``holes`` says why cells are empty."""
+    """Scores of every method and sequence on one dataset; ``holes`` says why cells are empty."""
 
     anchor: str
     title: str
-    columns: Sequence[str]
+    sequences: Sequence[str]
     rows: Sequence[HeatRow]
-    foot: Sequence[str]
-    foot_sequences: Sequence[str]
     over_seeds: str
     holes: Sequence[str]
 
+    @property
+    def groups(self) -> list[tuple[str, list[HeatRow]]]:
+        """Neighbours of one group under its name; ``""`` has no heading."""
+        groups = itertools.groupby(self.rows, key=lambda row: row.line.info.group)
+        return [(group, list(rows)) for group, rows in groups]
+
 
 def heat(results: Results, dataset: DatasetInfo) -> Heat:
-    """Scores of every sequence and method, coloured by height."""
+    """Scores coloured by height: methods as in the table, sequences from hard to easy."""
     table = dataset.rows(sequence_table(results))
+    means = table.groupby("sequence")["J&F"].mean()
+    # Sequences without any score come last.
+    order = sorted(dataset.sequences, key=lambda name: (_or(means.get(name), math.inf), name))
+    looks = styles(results)
     rows = []
-    columns = []
-    for key, info in results.methods.items():
-        mine = table[(table["method"] == key[0]) & (table["variant"] == key[1])]
-        if len(mine):
-            columns.append((info, mine))
-    for name in dataset.sequences:
-        cells = []
-        for _, mine in columns:
-            # A method skipped as a whole is one row without a sequence.
-            found = mine[mine["sequence"].isin([name, ""])]
-            cells.append(_heat_cell(found))
-        rows.append(HeatRow(name, cells))
-    lines = {line.info.label: line for line in lines_of(results, dataset)}
+    for line in lines_of(results, dataset):
+        info = line.info
+        mine = table[(table["method"] == info.method) & (table["variant"] == info.variant)]
+        # A method skipped as a whole is one row without a sequence.
+        cells = [_heat_cell(mine[mine["sequence"].isin([name, ""])]) for name in order]
+        mean = mine.groupby("sequence")["J&F"].mean().mean()
+        over = HeatCell(MISSING) if math.isnan(mean) else HeatCell(f"{mean:.1f}", float(mean))
+        rows.append(HeatRow(line, looks[info.label], line.score(), over, cells))
     seeds = dataset.rows(results.jobs)["seed"].nunique()
-    means = [mine.groupby("sequence")["J&F"].mean().mean() for _, mine in columns]
-    return Heat(
-        slug(dataset),
-        dataset.label,
-        [info.label for info, _ in columns],
-        rows,
-        [lines[info.label].score() for info, _ in columns],
-        [MISSING if math.isnan(mean) else f"{mean:.1f}" for mean in means],
-        " and over seeds" if seeds > 1 else "",
-        _holes([info.label for info, _ in columns], rows),
-    )
+    over_seeds = " and over seeds" if seeds > 1 else ""
+    return Heat(slug(dataset), dataset.label, order, rows, over_seeds, _holes(order, rows))
 
 
-def _holes(columns: Sequence[str], rows: Sequence[HeatRow]) -> list[str]:
+def _or(value: float | None, other: float) -> float:
+    return other if value is None or math.isnan(value) else value
+
+
+def _holes(sequences: Sequence[str], rows: Sequence[HeatRow]) -> list[str]:
     """A sentence per method and reason for which cells have no score."""
-    sequences: dict[tuple[str, str, str], list[str]] = {}
+    names: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
-        for label, cell in zip(columns, row.cells, strict=True):
+        for sequence, cell in zip(sequences, row.cells, strict=True):
             if cell.value is None:
-                sequences.setdefault((label, cell.text, cell.reason), []).append(row.name)
+                names.setdefault((row.line.info.label, cell.text, cell.reason), []).append(sequence)
     return [
-        f"{label}, {text} ({some(names)})" + (f": {reason}" if reason else "")
-        for (label, text, reason), names in sequences.items()
+        f"{label}, {text} ({some(sorted(found))})" + (f": {reason}" if reason else "")
+        for (label, text, reason), found in names.items()
     ]
 
 

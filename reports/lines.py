@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ class Number:
     Attributes:
         mean: mean over seeds; NaN where there is none.
         sd: sample standard deviation over seeds; NaN with fewer than two.
-        best: whether it is significantly better than that of every other complete row.
+        best: whether it is significantly better than that of every other complete row of its group.
     """
 
     mean: float
@@ -45,6 +46,9 @@ class Line:
         info: the method.
         dataset: the dataset.
         seeds: the seeds, ascending.
+        seeds_scored: how many of them have scores.
+        identical: whether several have, all the same, as of a deterministic method with one file of
+            weights; then they count once.
         scored: scored sequences, summed over seeds.
         done: finished sequences, summed over seeds.
         expected: sequences there should be, summed over seeds.
@@ -57,6 +61,8 @@ class Line:
     info: MethodInfo
     dataset: DatasetInfo
     seeds: tuple[int, ...]
+    seeds_scored: int
+    identical: bool
     scored: int
     done: int
     expected: int
@@ -69,6 +75,11 @@ class Line:
     def partial(self) -> bool:
         """Whether its scores leave out sequences that they should hold."""
         return self.dataset.scored and self.scored < self.expected
+
+    @property
+    def seeds_counted(self) -> int:
+        """Over how many seeds its figures are means; without scores, how many were planned."""
+        return 1 if self.identical else self.seeds_scored or len(self.seeds)
 
     @property
     def mark(self) -> str:
@@ -114,7 +125,10 @@ class Line:
 
 
 def lines_of(results: Results, dataset: DatasetInfo) -> list[Line]:
-    """The lines of one dataset's table, best J&F first, those without a score last."""
+    """The lines of one dataset's table: group after group, in each best J&F first.
+
+    Lines without a score come last in their group.
+    """
     table = dataset.rows(results.table)
     shown = [*SCORES, *SEEN_SCORES, *COSTS]
     lines = []
@@ -122,21 +136,25 @@ def lines_of(results: Results, dataset: DatasetInfo) -> list[Line]:
         rows = table[(table["method"] == method) & (table["variant"] == variant)]
         if not len(rows):
             continue
+        with_scores = rows[rows["sequences"] > 0]
+        identical = len(with_scores) > 1 and len(with_scores[SCORES].drop_duplicates()) == 1
         lines.append(
             Line(
                 info,
                 dataset,
                 tuple(sorted(rows["seed"])),
+                len(with_scores),
+                identical,
                 int(rows["sequences"].sum()),
                 int(rows["sequences_done"].sum()),
                 int(rows["sequences_expected"].sum()),
                 int(rows["failed"].sum()),
                 int(rows["skipped"].sum()),
                 _reason(dataset.rows(results.jobs), info),
-                {name: _over_seeds(rows[name]) for name in shown},
+                {name: _over_seeds(rows[name], identical) for name in shown},
             )
         )
-    lines.sort(key=_worst_last)
+    lines.sort(key=lambda line: (results.groups.index(line.info.group), _worst_last(line)))
     return _mark_best(results, dataset, lines)
 
 
@@ -152,21 +170,28 @@ def _reason(jobs: pd.DataFrame, info: MethodInfo) -> str:
     return str(reasons[0]) if only_skips and len(reasons) == 1 else ""
 
 
-def _over_seeds(values: pd.Series) -> Number:
+def _over_seeds(values: pd.Series, identical: bool) -> Number:
     numbers = pd.to_numeric(values)
-    return Number(float(numbers.mean()), float(numbers.std(ddof=1)))
+    deviation = math.nan if identical else float(numbers.std(ddof=1))
+    return Number(float(numbers.mean()), deviation)
 
 
 def _mark_best(results: Results, dataset: DatasetInfo, lines: list[Line]) -> list[Line]:
-    """Mark the numbers whose method is significantly better than every other complete one."""
+    """Mark numbers significantly better than those of every other complete line of the group."""
     if not dataset.scored:
         return lines
-    for name, label in results.comparisons[dataset.key].best.items():
+    for name, labels in results.comparisons[dataset.key].best.items():
         for line in lines:
-            if line.info.label == label:
+            if line.info.label in labels:
                 number = line.numbers[name]
                 line.numbers[name] = Number(number.mean, number.sd, best=True)
     return lines
+
+
+def in_groups(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+    """A table's lines by group, in their order; ``""`` has no heading."""
+    groups = itertools.groupby(lines, key=lambda line: line.info.group)
+    return [(group, list(members)) for group, members in groups]
 
 
 def has_seen(lines: Sequence[Line]) -> bool:
@@ -179,9 +204,10 @@ def bold_caption(results: Results, dataset: DatasetInfo) -> str:
     comparison = results.comparisons[dataset.key]
     if len(comparison.complete) < 2:
         return "Nothing is bold: a comparison needs two complete methods."
+    others = "every other complete one" + (" of its group" if len(results.groups) > 1 else "")
     test = (
-        "significantly better than every other complete one at 5 % (paired bootstrap over "
-        "sequences, Holm's correction over all pairs of a column; J&F, J and F are tested)"
+        f"significantly better than {others} at 5 % (paired bootstrap over sequences, so for these "
+        "trainings; Holm's correction over all pairs of a column; J&F, J and F are tested)"
     )
     if any(comparison.best.values()):
         return f"Bold: {test}."
@@ -196,8 +222,24 @@ def remarks(lines: Sequence[Line]) -> list[str]:
             "(n/m): only n of m sequences were scored, so the figure does not compare with "
             "complete rows."
         )
-    if any(len(line.seeds) > 1 for line in lines):
-        found.append("±: standard deviation over seeds.")
+    return found + _about_seeds(lines)
+
+
+def _about_seeds(lines: Sequence[Line]) -> list[str]:
+    """Over how many seeds figures are means, where it is several or was to be."""
+    by_count: dict[int, list[str]] = {}
+    for line in lines:
+        by_count.setdefault(line.seeds_counted, []).append(line.info.label)
+    several = {count: by_count[count] for count in sorted(by_count) if count > 1}
+    found = []
+    if len(several) == 1:
+        found.append(f"±: standard deviation over {next(iter(several))} seeds.")
+    elif several:
+        each = "; ".join(f"{count} of {', '.join(labels)}" for count, labels in several.items())
+        found.append(f"±: standard deviation over seeds, {each}.")
+    same = [line.info.label for line in lines if line.identical]
+    if same:
+        found.append(f"All seeds gave the same scores, which count once: {', '.join(same)}.")
     return found
 
 

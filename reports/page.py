@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.closed import Gap, gap_table
-from reports.drawing import Drawing, slug, styles
+from reports.drawing import Drawing
 from reports.galleries import Gallery, galleries
 from reports.gap_part import GapPart
 from reports.heat import Heat, heat
-from reports.lines import MISSING, hours
+from reports.lines import MISSING, hours, lines_of
+from reports.looks import Style, styles
 from reports.page_tables import (
     Table,
     cost_table,
@@ -24,10 +24,11 @@ from reports.page_tables import (
     plural,
     result_table,
 )
-from reports.published import Published, published
+from reports.provenance import Provenance, provenance
+from reports.published import PublishedTable, published_tables
 from reports.regimes import LabelCost, RegimeGroup, label_costs, label_counts, regime_groups
-from reports.results import DONE, ENTRY, PROTOCOL, PUBLISHED, DatasetInfo, MethodInfo, Results
-from reports.semantic import mapping_facts, semantic_tables
+from reports.results import DONE, ENTRY, PROTOCOL, DatasetInfo, MethodInfo, Results
+from reports.semantic import semantic_tables
 
 ANNOTATION = "Annotation (est.)"
 """The one fact of a card that readers can change, through the costs of labels."""
@@ -36,22 +37,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class PublishedTable:
-    """What papers published on one dataset."""
-
-    anchor: str
-    title: str
-    rows: Sequence[Published]
-    sources: Sequence[str]
-    origin: str = PUBLISHED
-
-
-@dataclass(frozen=True)
 class Card:
     """A method and the labels it consumed."""
 
     label: str
-    colour: str
+    look: Style
     description: str
     facts: Sequence[tuple[str, str]]
     note: str
@@ -79,16 +69,6 @@ class UnfinishedRow:
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """Where a run came from."""
-
-    name: str
-    command: str
-    facts: Sequence[tuple[str, str]]
-    config: str
-
-
-@dataclass(frozen=True)
 class Page:
     """All that the template prints."""
 
@@ -104,7 +84,7 @@ class Page:
     published: Sequence[PublishedTable]
     cards: Sequence[Card]
     label_costs: Sequence[LabelCost]
-    colours: Mapping[str, str]
+    looks: Mapping[str, Style]
     figures: Sequence[Drawing]
     heats: Sequence[Heat]
     galleries: Sequence[Gallery]
@@ -114,7 +94,7 @@ class Page:
     settings: Sequence[SettingsRow]
     unfinished: Sequence[UnfinishedRow]
     unfinished_summary: str
-    runs: Sequence[RunFacts]
+    provenance: Provenance
     measured: Sequence[GapPart] = ()
     annotation: str = ANNOTATION
 
@@ -181,10 +161,10 @@ def make_page(
         classes=semantic_tables(results),
         costs=[cost_table(results, dataset) for dataset in datasets],
         regimes=regime_groups(list(results.methods.values())),
-        published=_published_tables(results),
+        published=published_tables(results.datasets),
         cards=_cards(results),
         label_costs=label_costs(),
-        colours={label: look.colour for label, look in styles(results).items()},
+        looks=styles(results),
         figures=figures,
         heats=[heat(results, dataset) for dataset in scored],
         galleries=shown,
@@ -197,7 +177,7 @@ def make_page(
         ],
         unfinished=_unfinished(results),
         unfinished_summary=_unfinished_summary(results),
-        runs=[_run_facts(run.name, run.provenance) for run in results.runs],
+        provenance=provenance(results.runs),
         measured=measured,
     )
     return page, files
@@ -208,16 +188,6 @@ def _compared(results: Results, dataset: DatasetInfo) -> tuple[str, str]:
     best = results.comparisons[dataset.key].complete if dataset.scored else ()
     labels = [*best, *(info.label for info in results.methods.values() if info.label not in best)]
     return labels[0], labels[min(1, len(labels) - 1)]
-
-
-def _published_tables(results: Results) -> list[PublishedTable]:
-    tables = []
-    for dataset in results.datasets.values():
-        rows = published(*dataset.key)
-        if rows:
-            sources = sorted({row.source for row in rows})
-            tables.append(PublishedTable(slug(dataset), dataset.label, rows, sources))
-    return tables
 
 
 def _title(results: Results) -> str:
@@ -231,11 +201,10 @@ def _title(results: Results) -> str:
 
 def _lede(results: Results) -> str:
     done = results.jobs[results.jobs["status"] == DONE]
-    seeds = results.jobs.loc[results.jobs["sequence"] != "", "seed"].nunique()
     parts = [
         plural(len(results.methods), "method"),
         plural(sum(len(d.sequences) for d in results.datasets.values()), "sequence"),
-        plural(max(seeds, 1), "seed"),
+        _seeds(results),
         f"{plural(len(done), 'job')} finished",
     ]
     runs = "run " + results.runs[0].name
@@ -244,8 +213,17 @@ def _lede(results: Results) -> str:
     return ", ".join(parts) + f" ({runs}). Scores in percent."
 
 
+def _seeds(results: Results) -> str:
+    """How many seeds rows have: ``"3 seeds"``, ``"1 to 3 seeds a row"``."""
+    lines = [line for d in results.datasets.values() for line in lines_of(results, d)]
+    counts = [line.seeds_counted for line in lines] or [1]
+    if min(counts) == max(counts):
+        return plural(max(counts), "seed")
+    return f"{min(counts)} to {max(counts)} seeds a row"
+
+
 def _cards(results: Results) -> list[Card]:
-    colours = styles(results)
+    looks = styles(results)
     cards = []
     for info in results.methods.values():
         regime = info.regime
@@ -267,10 +245,11 @@ def _cards(results: Results) -> list[Card]:
             ]
             if info.paper:
                 facts.append(("Paper", info.paper))
-        colour = colours[info.label].colour
         note = regime.note if regime else ""
         counts = json.dumps(label_counts(regime)) if regime else ""
-        cards.append(Card(info.label, colour, info.description, facts, note, counts, info.alarms))
+        cards.append(
+            Card(info.label, looks[info.label], info.description, facts, note, counts, info.alarms)
+        )
     return cards
 
 
@@ -329,34 +308,3 @@ def _unfinished_summary(results: Results) -> str:
         parts.append(f"{plural(len(labels), 'method')} skipped on some data")
     text = ", ".join(parts)
     return text[:1].upper() + text[1:] + "." if text else ""
-
-
-def _run_facts(name: str, provenance: Mapping[str, Any]) -> RunFacts:
-    command = provenance.get("command") or []
-    git = provenance.get("git") or {}
-    commit = git.get("commit") or "unknown"
-    if git.get("modified"):
-        commit += ", with uncommitted changes"
-    host = ", ".join(f"{key}: {value}" for key, value in (provenance.get("host") or {}).items())
-    versions = provenance.get("versions") or {}
-    facts = [
-        ("Started", str(provenance.get("started") or "unknown")),
-        ("Finished", str(provenance.get("finished") or "not finished")),
-        ("Commit", commit),
-        ("Host", host or "unknown"),
-        ("Versions", ", ".join(f"{key} {value}" for key, value in versions.items())),
-    ]
-    for label, record in (provenance.get("datasets") or {}).items():
-        count = len(record.get("sequences") or ())
-        about = f"{plural(count, 'sequence')}, {plural(record.get('frames') or 0, 'frame')}"
-        available = record.get("available")
-        if available and available != count:
-            about += f" (of {plural(available, 'sequence')} in the split)"
-        facts.append((f"Data: {label}", about))
-    facts += mapping_facts(provenance)
-    return RunFacts(
-        name,
-        command if isinstance(command, str) else shlex.join(command),
-        facts,
-        json.dumps(provenance.get("config") or {}, indent=2),
-    )

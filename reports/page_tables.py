@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.comparisons import TESTED, against, interval, probability, signed
-from reports.drawing import slug, styles
+from reports.comparisons import SCOPE, TESTED, against, interval, probability, signed
+from reports.drawing import slug
 from reports.lines import (
     MISSING,
     Line,
@@ -23,6 +24,7 @@ from reports.lines import (
     seconds,
     several_origins,
 )
+from reports.looks import Style, styles
 from reports.regimes import label_counts
 from reports.results import DatasetInfo, Results
 
@@ -38,7 +40,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell; ``label_counts`` lets readers change what its hours are made of."""
+    """A cell; ``label_counts`` lets readers change what its hours are made of.
+
+    ``look`` is that of the method named in it.
+    """
 
     text: str
     value: float | None = None
@@ -46,17 +51,18 @@ class Cell:
     best: bool = False
     mark: str = ""
     head: bool = False
-    colour: str = ""
+    look: Style | None = None
     span: int = 1
     label_counts: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table, and the label regime it is filtered by."""
+    """A row of a table, the label regime it is filtered by, and the group it stands in."""
 
     cells: list[Cell]
     regime: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,12 @@ class Table:
     rows: Sequence[Row]
     remarks: Sequence[str] = ()
     alarms: Sequence[str] = ()
+
+    @property
+    def groups(self) -> list[tuple[str, list[Row]]]:
+        """Neighbours of one group under its name; ``""`` has no heading."""
+        groups = itertools.groupby(self.rows, key=lambda row: row.group)
+        return [(group, list(rows)) for group, rows in groups]
 
 
 SOURCE_HINT = "who trained the weights, and who measured"
@@ -89,8 +101,8 @@ def result_table(results: Results, dataset: DatasetInfo) -> Table:
     heads.append(Head("Source", number=False, hint=SOURCE_HINT))
     heads += _score_heads(rest)
     heads += [Head("s / frame", hint="seconds per frame"), Head("peak MB"), Head("params")]
-    colours = styles(results)
-    rows = [_result_row(line, main, rest, colours[line.info.label].colour) for line in lines]
+    looks = styles(results)
+    rows = [_result_row(line, main, rest, looks[line.info.label]) for line in lines]
     caption = _caption(results, dataset, lines)
     below = remarks(lines)
     return Table(slug(dataset), dataset.label, caption, heads, rows, below, alarms(lines))
@@ -136,8 +148,8 @@ def _score_cell(line: Line, name: str, main: bool = False) -> Cell:
     return Cell(text, sortable(number.mean), classes, number.best, mark)
 
 
-def _result_row(line: Line, main: Sequence[str], rest: Sequence[str], colour: str) -> Row:
-    cells = [Cell(line.info.label, head=True, colour=colour)]
+def _result_row(line: Line, main: Sequence[str], rest: Sequence[str], look: Style) -> Row:
+    cells = [Cell(line.info.label, head=True, look=look)]
     if line.remark:
         cells.append(Cell(line.remark, classes="empty", span=len(main)))
     else:
@@ -149,7 +161,7 @@ def _result_row(line: Line, main: Sequence[str], rest: Sequence[str], colour: st
     for name, form in (("seconds_per_frame", seconds), ("peak_memory_mb", megabytes)):
         cells.append(_number(line.numbers[name].mean, form))
     cells.append(_number(line.numbers["parameters"].mean, count_text))
-    return Row(cells, line.info.regime_kind)
+    return Row(cells, line.info.regime_kind, line.info.group)
 
 
 def cost_table(results: Results, dataset: DatasetInfo) -> Table:
@@ -170,9 +182,9 @@ def cost_table(results: Results, dataset: DatasetInfo) -> Table:
         Head("FPS", hint="frames per second; of the processor's time on a CPU"),
         Head("peak MB"),
     ]
-    colours = styles(results)
+    looks = styles(results)
     lines = lines_of(results, dataset)
-    rows = [_cost_row(line, colours[line.info.label].colour) for line in lines]
+    rows = [_cost_row(line, looks[line.info.label]) for line in lines]
     if several_origins(lines):
         heads.append(Head("Source", number=False, hint=SOURCE_HINT))
         for row, line in zip(rows, lines, strict=True):
@@ -184,9 +196,9 @@ def cost_table(results: Results, dataset: DatasetInfo) -> Table:
     return Table(slug(dataset), dataset.label, caption, heads, rows, one_origin(lines))
 
 
-def _cost_row(line: Line, colour: str) -> Row:
+def _cost_row(line: Line, look: Style) -> Row:
     regime = line.info.regime
-    cells = [Cell(line.info.label, head=True, colour=colour)]
+    cells = [Cell(line.info.label, head=True, look=look)]
     cells.append(Cell(MISSING) if line.remark else _score_cell(line, "J&F", main=True))
     cells.append(Cell(line.info.regime_kind, classes="text"))
     if regime is None:
@@ -205,7 +217,7 @@ def _cost_row(line: Line, colour: str) -> Row:
     cells.append(_number(line.numbers["flops"].mean, count_text))
     cells.append(_number(line.numbers["fps"].mean, rate))
     cells.append(_number(line.numbers["peak_memory_mb"].mean, megabytes))
-    return Row(cells, line.info.regime_kind)
+    return Row(cells, line.info.regime_kind, line.info.group)
 
 
 def difference_table(results: Results, dataset: DatasetInfo, baseline: str | None) -> Table | None:
@@ -219,28 +231,38 @@ def difference_table(results: Results, dataset: DatasetInfo, baseline: str | Non
     for score in TESTED:
         heads += [Head(f"{score} minus"), Head("95 % interval"), Head("p (Holm)")]
     heads += [Head("Sequences won", hint="by mean J&F"), Head("lost", hint="by mean J&F")]
-    colours = styles(results)
+    looks = styles(results)
     kinds = {info.label: info.regime_kind for info in results.methods.values()}
     rows = []
     for place, each in enumerate(main):
-        cells = [Cell(each.first, head=True, colour=colours[each.first].colour)]
+        cells = [Cell(each.first, head=True, look=looks[each.first])]
         for score in TESTED:
             one = found[score][place]
             cells.append(Cell(signed(one.difference), one.difference, best=one.significant))
             cells.append(Cell(interval(one) or MISSING, sortable(one.low)))
-            cells.append(Cell(probability(one.adjusted), sortable(one.adjusted)))
+            p_value = probability(one.adjusted, one.at_floor)
+            cells.append(Cell(p_value, sortable(one.adjusted)))
         cells += [Cell(str(each.won), each.won), Cell(str(each.lost), each.lost)]
-        rows.append(Row(cells, kinds[each.first]))
+        rows.append(Row(cells, kinds[each.first], results.group_of[each.first]))
+    floor = _floor((cell for row in rows for cell in row.cells), main[0].resamples)
     family = "these comparisons" if label == baseline else "all pairs of methods"
     caption = (
         f"Each method minus {label}, in points, on the same objects. Intervals: bootstrap over "
-        f"sequences; p-values: corrected after Holm over {family}. Bold: significant at 5 %."
+        f"sequences, {SCOPE}. P-values: corrected after Holm over {family}. Bold: significant at "
+        f"5 %.{floor}"
     )
     left_out = []
     if comparison.partial:
         names = ", ".join(comparison.partial)
         left_out.append(f"Not compared, because sequences are missing: {names}.")
     return Table(slug(dataset), dataset.label, caption, heads, rows, left_out)
+
+
+def _floor(cells: Iterable[Cell], resamples: int) -> str:
+    """What ≤ means, where some p-value is printed with it."""
+    if not any(cell.text.startswith("≤") for cell in cells):
+        return ""
+    return f" ≤: the least that {resamples:,} resamples can show."
 
 
 def _hours_cell(line: Line) -> Cell:

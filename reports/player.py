@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from bench.video import Mask
-from reports.drawing import styles
 from reports.footage import Footage, Track
+from reports.looks import styles
 from reports.overlays import OBJECT_COLOURS, webp
 from reports.results import Results
 
 FRAMES = 25
-"""Frames of a sequence in the player, at most."""
+"""Frames of a sequence in the player, at most, besides those of its worst cases."""
 
 QUALITY = 40
 """Of WebP: frames are a backdrop to masks. One of DAVIS takes 9 kB as text."""
@@ -34,10 +34,13 @@ def clip_data(results: Results, footage: Footage) -> dict[str, Any]:
     methods = []
     for track in footage.tracks:
         mine = scores.get(track.info.label, {})
+        look = looks[track.info.label]
         methods.append(
             {
                 "label": track.info.label,
-                "colour": looks[track.info.label].colour,
+                "kind": look.kind,
+                "colour": look.colour,
+                "outline": look.outline,
                 "masks": [None if mask is None else encode_runs(mask) for mask in track.masks],
                 "reason": track.reason,
                 "J": mine.get("J", []),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,9 @@ FILE = Path(__file__).with_name("published.csv")
 
 COLUMNS = {("davis16", "val"): "davis16", ("davis17", "val"): "davis17"}
 """Beginning of the columns of a dataset's split."""
+
+TITLES = {"davis16": "DAVIS-2016, val", "davis17": "DAVIS-2017, val"}
+"""What tables call them."""
 
 TASK = "semi-supervised"
 
@@ -40,6 +43,38 @@ class Published:
     source: str
     images: str = ""
     video_hours: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """What papers published on one dataset.
+
+    Attributes:
+        anchor: for ids.
+        title: the dataset.
+        rows: best first.
+    """
+
+    anchor: str
+    title: str
+    rows: Sequence[Published]
+
+
+def published_tables(keys: Iterable[tuple[str, str, str]]) -> list[PublishedTable]:
+    """All published figures where one of the datasets is among those published on, else none.
+
+    The same systems stand in all tables, so those without a figure on a report's own dataset are
+    seen as well.
+
+    Args:
+        keys: dataset, split and task of each dataset of a report.
+    """
+    if not any(published(*key) for key in keys):
+        return []
+    return [
+        PublishedTable(f"{dataset}-{split}", TITLES[dataset], published(dataset, split, TASK))
+        for dataset, split in COLUMNS
+    ]
 
 
 def published(dataset: str, split: str, task: str) -> Sequence[Published]:

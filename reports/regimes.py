@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from reports.results import MethodInfo
 
 UNKNOWN = "unknown"
+UNTRAINED = "no training"
 
 KINDS: Mapping[str, str] = {
-    "no training": (
+    UNTRAINED: (
         "Nothing is learned: the score is what the network's random weights, or no network at "
         "all, reach under the same propagation."
     ),
@@ -98,7 +99,7 @@ def regime_kind(regime: LabelRegime | None) -> str:
         return "image classes"
     if video:
         return "video, no labels"
-    return "still images, no labels" if regime.images else "no training"
+    return "still images, no labels" if regime.images else UNTRAINED
 
 
 def regime_groups(methods: Sequence[MethodInfo]) -> list[RegimeGroup]:

@@ -49,7 +49,6 @@ COSTS = [
     "peak_memory_mb",
     "parameters",
     "flops",
-    "training_images",
     "training_seconds",
 ]
 
@@ -78,7 +77,7 @@ class MethodInfo:
         description: one or two sentences.
         regime: the labels its weights consumed; None while no job of it has finished.
         protocol: the inference settings, by name, without those it does not have.
-        paper: citation, empty for baselines.
+        paper: citation; empty for baselines, and where nothing was trained.
         origin: whether its weights are the authors'.
         alarms: what the training of its weights raised alarm about, in sentences.
         group: of a suite's rows that do not compare with the others; ``""`` for those that do.
@@ -162,6 +161,7 @@ class Results:
         notes: what a reader must know about how the runs were combined.
         classes: pixels by class, after combining, of runs under the semantic protocol; plus
             ``run_index``.
+        groups: of methods, in the order of tables; first ``""``, of those that compare.
     """
 
     runs: tuple[Run, ...]
@@ -174,11 +174,17 @@ class Results:
     datasets: Mapping[tuple[str, str, str], DatasetInfo]
     notes: tuple[str, ...]
     classes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CLASS_COUNTS))
+    groups: tuple[str, ...] = ("",)
 
     @property
     def unfinished(self) -> pd.DataFrame:
         """The jobs that failed, were skipped or never ran."""
         return self.jobs[self.jobs["status"] != DONE]
+
+    @property
+    def group_of(self) -> Mapping[str, str]:
+        """Each method's group, by its label."""
+        return {info.label: info.group for info in self.methods.values()}
 
     @cached_property
     def comparisons(self) -> Mapping[tuple[str, str, str], Comparison]:
@@ -275,6 +281,7 @@ def seed_table(
         row.update({name: int(status.get(name, 0)) for name in ("failed", "skipped", "pending")})
         row["origin"] = info.origin
         row["regime"] = info.regime_kind
+        row["group"] = info.group
         row.update(consumed(info.regime))
         row["images_and_frames"] = training_images(info.regime)
         row["annotated_masks"] = info.regime.annotated_masks if info.regime else math.nan
@@ -285,7 +292,7 @@ def seed_table(
         rows.append(row)
     counts = ["sequences", "sequences_done", "sequences_expected", "objects"]
     states = ["failed", "skipped", "pending"]
-    labels = ["origin", "regime", *CONSUMED, "images_and_frames"]
+    labels = ["origin", "regime", "group", *CONSUMED, "images_and_frames"]
     labels += ["annotated_masks", "annotation_hours"]
     columns = [*ROW, *SCORES, *SEEN_SCORES, *counts, *states, *labels, *COSTS, *PROTOCOL]
     return pd.DataFrame(rows, columns=columns)
@@ -334,7 +341,7 @@ def _costs_of(cost: pd.DataFrame | None) -> dict[str, float]:
     if seconds > 0 and frames > 0:
         row["fps"] = frames / seconds
         row["seconds_per_frame"] = seconds / frames
-    for name in ("peak_memory_mb", "parameters", "training_images", "training_seconds"):
+    for name in ("peak_memory_mb", "parameters", "training_seconds"):
         if name in cost:
             row[name] = float(pd.to_numeric(cost[name]).max())
     if "flops" in cost:

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from bench.semantic import BACKGROUND, ClassCounts, ClassMapping, SemanticScores, semantic_scores
-from reports.drawing import slug, styles
+from reports.drawing import slug
 from reports.lines import Number
+from reports.looks import styles
 from reports.page_tables import Cell, Head, Row, Table, sortable
 from reports.results import ROW, DatasetInfo, MethodInfo, Results
 
@@ -143,14 +144,14 @@ def semantic_table(results: Results, dataset: DatasetInfo) -> Table | None:
         Head("Coverage", hint="share of object pixels whose category is shared, mean over videos"),
         Head("Sequences", hint="scored, over all seeds"),
     ]
-    colours = styles(results)
+    looks = styles(results)
     rows = []
     for line in lines:
         numbers = [line.classes.get(name, Number(math.nan)) for name in names]
         rows.append(
             Row(
                 [
-                    Cell(line.info.label, head=True, colour=colours[line.info.label].colour),
+                    Cell(line.info.label, head=True, look=looks[line.info.label]),
                     _cell(line.pooled, line.mark, "number main"),
                     *map(_cell, [line.averaged, *numbers, line.coverage]),
                     Cell(f"{line.sequences}/{line.expected}", line.sequences),

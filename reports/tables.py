@@ -15,6 +15,7 @@ from reports.lines import (
     count,
     has_seen,
     hours,
+    in_groups,
     lines_of,
     megabytes,
     seconds,
@@ -31,7 +32,7 @@ def full_table(results: Results) -> pd.DataFrame:
     rest = [column for column in results.table.columns if column not in first]
     table = results.table[first + rest]
     # Counts with gaps would otherwise be written as 8.0.
-    whole = ["annotated_masks", "parameters", "training_images", "stride", "top_k"]
+    whole = ["annotated_masks", "parameters", "stride", "top_k"]
     whole += ["images", "videos", "video_masks", "images_and_frames"]
     counts = {name: pd.to_numeric(table[name]).astype("Int64") for name in whole}
     return table.assign(**counts)
@@ -85,21 +86,27 @@ def table_markdown(results: Results) -> str:
         left = ("Method", "Labels", "Source")
         rule = "|".join(" --- " if head in left else " ---: " for head in heads)
         parts.append(f"|{rule}|")
-        for line in lines:
-            cells = [_md(line.info.label), _md(line.info.summary)]
-            cells.append(hours(line.info.annotation_hours))
-            if line.remark:
-                cells += [line.remark, *[""] * (len(names) - 1)]
-            else:
-                cells += [_bold_md(line.numbers[name]) for name in names]
-                cells[3] = f"{cells[3]} {line.mark}".strip()
-            cells.append(seconds(line.numbers["seconds_per_frame"].mean))
-            cells.append(megabytes(line.numbers["peak_memory_mb"].mean))
-            cells += [line.origin] if several_origins(lines) else []
-            parts.append("| " + " | ".join(cells) + " |")
+        for group, members in in_groups(lines):
+            if group:
+                parts.append(f"| *{_md(group)}* |" + " |" * (len(heads) - 1))
+            parts += [_markdown_line(line, names, several_origins(lines)) for line in members]
         parts.append("")
         parts += [f"{_md(remark)}\n" for remark in below(results, dataset, lines)]
     return "\n".join(parts)
+
+
+def _markdown_line(line: Line, names: Sequence[str], origins: bool) -> str:
+    cells = [_md(line.info.label), _md(line.info.summary)]
+    cells.append(hours(line.info.annotation_hours))
+    if line.remark:
+        cells += [line.remark, *[""] * (len(names) - 1)]
+    else:
+        cells += [_bold_md(line.numbers[name]) for name in names]
+        cells[3] = f"{cells[3]} {line.mark}".strip()
+    cells.append(seconds(line.numbers["seconds_per_frame"].mean))
+    cells.append(megabytes(line.numbers["peak_memory_mb"].mean))
+    cells += [line.origin] if origins else []
+    return "| " + " | ".join(cells) + " |"
 
 
 def _md(text: str) -> str:
@@ -179,7 +186,11 @@ def table_latex(results: Results) -> str:
         titles += ["Source"] if origins else []
         parts.append(" & ".join(titles) + r" \\")
         parts.append(r"\midrule")
-        parts += [_latex_line(line, names, origins) for line in lines]
+        for group, members in in_groups(lines):
+            if group:
+                heading = rf"\textit{{{latex_escape(group)}}}"
+                parts.append(rf"\midrule \multicolumn{{{len(columns)}}}{{l}}{{{heading}}} \\")
+            parts += [_latex_line(line, names, origins) for line in members]
         parts += [r"\bottomrule", r"\end{tabular}"]
         parts += [f"% {remark}" for remark in below(results, dataset, lines)]
         parts.append("")

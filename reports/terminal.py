@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reports.lines import MISSING, below, count, has_seen, lines_of, megabytes, seconds, some
+from reports.lines import (
+    MISSING,
+    Line,
+    below,
+    count,
+    has_seen,
+    in_groups,
+    lines_of,
+    megabytes,
+    seconds,
+    some,
+)
 from reports.results import ENTRY, Results
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from bench.store import Run
 
 
-def print_table(runs: Sequence[Run], console: Console) -> None:
-    """Print the terminal table: labels, J&F, J, F, time and memory of every method and dataset."""
+def print_table(
+    runs: Sequence[Run], console: Console, rows: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Print the terminal table; see :func:`reports.print_table`."""
     # rich is not needed to write files.
     from rich import box
     from rich.markup import escape
@@ -25,7 +39,7 @@ def print_table(runs: Sequence[Run], console: Console) -> None:
     from reports import semantic
     from reports.combine import collect
 
-    results = collect(runs)
+    results = collect(runs, rows)
     for dataset in results.datasets.values():
         lines = lines_of(results, dataset)
         table = Table(
@@ -41,21 +55,12 @@ def print_table(runs: Sequence[Run], console: Console) -> None:
         names = ["G", "J&F", "J", "F"] if has_seen(lines) else ["J&F", "J", "F"]
         for name in (*names, "s/frame", "peak MB"):
             table.add_column(name, justify="right", no_wrap=True)
-        for line in lines:
-            cells = [Text(line.info.label), Text(line.info.summary)]
-            if line.remark:
-                # The reason in full stands below the tables.
-                cells.append(Text(line.outcome, style="yellow"))
-                cells += [Text(MISSING) for _ in names[1:]]
-            else:
-                for name in names:
-                    number = line.numbers[name]
-                    cells.append(Text(number.text(), style="bold" if number.best else ""))
-                if line.mark:
-                    cells[2].append(f" {line.mark}", style="yellow")
-            cells.append(Text(seconds(line.numbers["seconds_per_frame"].mean)))
-            cells.append(Text(megabytes(line.numbers["peak_memory_mb"].mean)))
-            table.add_row(*cells)
+        for group, members in in_groups(lines):
+            if group:
+                table.add_section()
+                table.add_row(Text(group, style="italic"))
+            for line in members:
+                table.add_row(*_cells(line, names))
         console.print(table)
         sentences = below(results, dataset, lines)
         if not dataset.scored:
@@ -68,6 +73,26 @@ def print_table(runs: Sequence[Run], console: Console) -> None:
     for note in results.notes:
         console.print(Text(note, style="dim"))
     _print_unfinished(results, console)
+
+
+def _cells(line: Line, names: Sequence[str]) -> list[Text]:
+    """A line's cells: method, labels, the scores of these names, time, memory."""
+    from rich.text import Text
+
+    cells = [Text(line.info.label), Text(line.info.summary)]
+    if line.remark:
+        # The reason in full stands below the tables.
+        cells.append(Text(line.outcome, style="yellow"))
+        cells += [Text(MISSING) for _ in names[1:]]
+    else:
+        for name in names:
+            number = line.numbers[name]
+            cells.append(Text(number.text(), style="bold" if number.best else ""))
+        if line.mark:
+            cells[2].append(f" {line.mark}", style="yellow")
+    cells.append(Text(seconds(line.numbers["seconds_per_frame"].mean)))
+    cells.append(Text(megabytes(line.numbers["peak_memory_mb"].mean)))
+    return cells
 
 
 def _print_unfinished(results: Results, console: Console) -> None:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
+from reports.cost_axes import MARKER, CostAxis, apart, short_count
 from reports.costs import PublishedPoint, pareto_front, published_points, training_images
-from reports.drawing import (
-    INK,
-    SOFT,
-    Drawing,
-    Style,
-    draw_figure,
-    legend_rows,
-    score_limits,
-    styles,
-)
-from reports.labels import place_labels
+from reports.drawing import INK, SOFT, WIDTH, Drawing, draw_figure, legend_rows, score_limits
+from reports.labels import names_of, place_labels
 from reports.lines import Line, remarks
+from reports.looks import Style, hue, styles
+from reports.regimes import KINDS
 from reports.results import PUBLISHED, DatasetInfo, Results
 
 if TYPE_CHECKING:
@@ -30,64 +22,117 @@ if TYPE_CHECKING:
 PALE = 0.3
 """Opacity of the markers of methods that lack sequences."""
 
-Points = Mapping[str, tuple[Line, float]]
-"""By method label: its line and its place on the horizontal axis."""
+HEIGHT = 3.4
+"""Of a figure in inches, without its legend."""
+
+OTHERS = "in no controlled comparison"
+HIGHEST = "highest so far"
+"""Names in the legend."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured method in a figure.
+
+    Attributes:
+        line: its figures.
+        x: its place, as the horizontal axis counts.
+        arrow: whether it belongs further to the right.
+    """
+
+    line: Line
+    x: float
+    arrow: bool = False
+
+    @property
+    def y(self) -> float:
+        """J&F in percent."""
+        return self.line.numbers["J&F"].mean
+
+    @property
+    def reach(self) -> float:
+        """Standard deviation over seeds, 0 where there is none."""
+        sd = self.line.numbers["J&F"].sd
+        return sd if math.isfinite(sd) else 0.0
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What makes one figure.
+
+    Attributes:
+        points: measured methods.
+        axis: draws the horizontal axis.
+        others: published systems, with their places.
+        front: places and scores of the line of highest scores, ending at the right border.
+    """
+
+    points: Sequence[Point]
+    axis: Callable[[Axes], None]
+    others: Sequence[tuple[float, PublishedPoint]] = ()
+    front: Sequence[tuple[float, float]] = ()
+
+
+def against_hours(results: Results, dataset: DatasetInfo, lines: Sequence[Line]) -> Drawing:
+    """J&F against the estimated hours of annotation, with the highest score for so many hours."""
+    costs = {line.info.label: line.info.annotation_hours for line in lines}
+    shown = [line for line in lines if math.isfinite(costs[line.info.label])]
+    axis = _cost_axis(shown, costs, first=0)
+    points = _points(shown, costs, axis, arrows=True)
+    front = _front(points, costs, axis)
+    plane = Plane(points, lambda axes: axis.draw(axes, "hours of annotation (estimate)"), (), front)
+    text = (
+        f"J&F on {dataset.label} against the estimated hours of human annotation behind each "
+        "method's weights; up and left is better. In the grey band are methods without any, side "
+        "by side by kind. Right of it the axis is logarithmic. "
+        f"{_aside()} The line is the highest score reached with so many hours or fewer (Pareto "
+        f"front of complete methods{_compared(shown)})."
+    )
+    if any(point.arrow for point in points):
+        text += (
+            " Arrow: training started from weights that others had trained; labels of that "
+            "pretraining are not in the hours, so such a point belongs further to the right."
+        )
+    title = f"What labels bought, {dataset.label}"
+    return _scatter("against-hours", dataset, title, text, plane, styles(results))
 
 
 def against_images(results: Results, dataset: DatasetInfo, lines: Sequence[Line]) -> Drawing:
     """J&F against training images; published systems are shown with other markers."""
-    points = _points(lines, lambda line: training_images(line.info.regime))
+    costs = {line.info.label: training_images(line.info.regime) for line in lines}
+    shown = [line for line in lines if math.isfinite(costs[line.info.label])]
     others = published_points(dataset)
-
-    def scale(axes: Axes) -> None:
-        values = [x for _, x in points.values()] + [point.images for point in others]
-        _log_from_zero(axes, values, first=100)
-        axes.set_xlabel("training images, frames of video included (log scale)")
-
+    axis = _cost_axis(shown, costs, first=2, others=[point.images for point in others])
+    places = [(axis.place(point.images), point) for point in others]
+    name = "training images, frames of video included"
+    points = _points(shown, costs, axis)
+    plane = Plane(points, lambda axes: axis.draw(axes, name), places)
     text = (
         f"J&F on {dataset.label} against the images that training saw, an hour of video counting "
-        "as 24 frames a second and pretraining not at all; up and left is better."
+        "as 24 frames a second and pretraining not at all; up and left is better. In the grey band "
+        f"are methods without any; right of it the axis is logarithmic. {_aside()}"
     )
     if others:
-        text += " Crosses: published by their authors, not measured here."
+        sources = "; ".join(sorted({point.source for point in others}))
+        text += f" Crosses: published, as printed in {sources}; not measured here."
     title = f"Score against training images, {dataset.label}"
-    return _scatter("against-images", dataset, title, text, points, scale, styles(results), others)
+    return _scatter("against-images", dataset, title, text, plane, styles(results))
 
 
-def against_hours(results: Results, dataset: DatasetInfo, lines: Sequence[Line]) -> Drawing:
-    """J&F against the estimated hours of annotation, with the Pareto front of complete methods."""
-    points = _points(lines, lambda line: line.info.annotation_hours)
+def against_fps(results: Results, dataset: DatasetInfo, lines: Sequence[Line]) -> Drawing | None:
+    """J&F against frames per second; None where no network was timed."""
+    timed = [line for line in lines if math.isfinite(line.numbers["fps"].mean)]
+    # What computes nothing is faster by powers of ten and would leave the rest no room.
+    shown = [line for line in timed if line.numbers["parameters"].mean != 0]
+    if not shown:
+        return None
+    points = [Point(line, line.numbers["fps"].mean) for line in shown]
 
-    def scale(axes: Axes) -> None:
-        _log_from_zero(axes, [x for _, x in points.values()], first=1)
-        axes.set_xlabel("hours of annotation (estimate, log scale)")
-
-    text = (
-        f"J&F on {dataset.label} against the estimated hours of human annotation behind each "
-        "method's weights; up and left is better. The line joins methods that no other one beats "
-        "with as few hours (Pareto front)."
-    )
-    if any(_pretrained(line) for line, _ in points.values()):
-        text += (
-            " Open: training started from weights that others had trained; labels of that "
-            "pretraining are not in the hours, so such a point belongs further to the right."
-        )
-    title = f"What labels bought, {dataset.label}"
-    return _scatter(
-        "against-hours", dataset, title, text, points, scale, styles(results), hours=True
-    )
-
-
-def against_fps(results: Results, dataset: DatasetInfo, lines: Sequence[Line]) -> Drawing:
-    """J&F against frames per second."""
-    points = _points(lines, lambda line: line.numbers["fps"].mean)
-
-    def scale(axes: Axes) -> None:
+    def axis(axes: Axes) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
         axes.set_xscale("log")
-        values = [x for _, x in points.values()]
-        low, high = min(values), max(values)
+        low, high = min(point.x for point in points), max(point.x for point in points)
         axes.set_xlim(low / 2, high * 2)
         # Over a short range, powers of ten alone would leave the axis with a label or none.
         steps = (1,) if high / low > 100 else (1, 2, 5)
@@ -100,75 +145,48 @@ def against_fps(results: Results, dataset: DatasetInfo, lines: Sequence[Line]) -
         f"J&F on {dataset.label} against frames per second; up and right is better. On a CPU these "
         "are seconds of the processor, so that jobs beside it hardly count; on a GPU wall time."
     )
+    if len(shown) < len(timed):
+        names = ", ".join(line.info.label for line in timed if line not in shown)
+        text += f" Left out, having no parameters: {names}."
     title = f"Score against speed, {dataset.label}"
-    return _scatter("against-fps", dataset, title, text, points, scale, styles(results))
+    return _scatter("against-fps", dataset, title, text, Plane(points, axis), styles(results))
 
 
-def _points(lines: Sequence[Line], cost: Callable[[Line], float]) -> Points:
-    found = {line.info.label: (line, cost(line)) for line in lines}
-    return {label: (line, x) for label, (line, x) in found.items() if math.isfinite(x)}
+def _aside() -> str:
+    return "Points that would hide each other stand a little aside."
 
 
-def _log_from_zero(axes: Axes, values: Sequence[float], first: float) -> None:
-    """A log scale that has a place for zero, with ticks at zero and at powers of ten."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    high = max([*values, first * 10])
-    axes.set_xscale("symlog", linthresh=first, linscale=0.5)
-    axes.set_xlim(-first / 4, high * 2.5)
-    powers = np.arange(round(math.log10(first)), math.ceil(math.log10(high)) + 1)
-    step = 2 if len(powers) > 6 else 1
-    axes.xaxis.set_major_locator(FixedLocator([0.0, *(10.0 ** powers[::step])]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+def _compared(lines: Sequence[Line]) -> str:
+    grouped = any(line.info.group for line in lines)
+    return ", of the controlled comparison alone" if grouped else ""
 
 
-def short_count(value: float) -> str:
-    """``"0"``, ``"100"``, ``"10 k"``, ``"1 M"``."""
-    for unit, name in ((1e6, " M"), (1e3, " k")):
-        if value >= unit:
-            return f"{value / unit:,.0f}{name}"
-    return f"{value:g}"
+def _cost_axis(
+    lines: Sequence[Line],
+    costs: Mapping[str, float],
+    first: int,
+    others: Sequence[float] = (),
+) -> CostAxis:
+    values = [costs[line.info.label] for line in lines]
+    at_zero = [line.info.regime_kind for line in lines if costs[line.info.label] == 0]
+    return CostAxis.of([*values, *others], at_zero, first)
 
 
-def _scatter(
-    kind: str,
-    dataset: DatasetInfo,
-    title: str,
-    text: str,
-    points: Points,
-    scale: Callable[[Axes], None],
-    looks: Mapping[str, Style],
-    others: Sequence[PublishedPoint] = (),
-    hours: bool = False,
-) -> Drawing:
-    """One point per measured method, small named crosses for published ones.
-
-    Over hours of annotation, the Pareto front is drawn, and pretrained methods are open.
-    """
-
-    def draw(axes: Axes) -> None:
-        for label, (line, x) in points.items():
-            _measured(axes, line, x, looks[label], hours and _pretrained(line))
-        scores = [line.numbers["J&F"].mean for line, _ in points.values()]
-        score_limits(axes, pd.Series([*scores, *(point.score for point in others)]))
-        axes.set_ylabel("J&F (%)")
-        scale(axes)
-        if hours:
-            _front(axes, points)
-        if others:
-            xs, ys = [point.images for point in others], [point.score for point in others]
-            axes.scatter(xs, ys, marker="x", s=26, color=SOFT, linewidth=1.2, label=PUBLISHED)
-            own = [(x, line.numbers["J&F"].mean) for line, x in points.values()]
-            place_labels(axes, xs, ys, [point.method for point in others], own)
-
-    shown = [line for line, _ in points.values()]
-    if any(line.partial for line in shown):
-        text += f" Pale: partial. {remarks(shown)[0]}"
-    labels = [f"{line.info.label} {line.mark}".strip() for line in shown]
-    labels += [PUBLISHED] if others else []
-    height = (4.2 if others else 3.0) + 0.2 * legend_rows(labels)
-    return draw_figure(kind, dataset, title, text, draw, height, legend=labels)
+def _points(
+    lines: Sequence[Line], costs: Mapping[str, float], axis: CostAxis, arrows: bool = False
+) -> list[Point]:
+    """The methods at their places, those that would hide each other moved apart."""
+    places = [axis.place(costs[line.info.label], line.info.regime_kind) for line in lines]
+    scores = [line.numbers["J&F"].mean for line in lines]
+    rooms = [axis.room(costs[line.info.label]) for line in lines]
+    span = max(max(scores, default=0) - min(scores, default=0), 10) * 1.2
+    # About what the axes measure in points, so that shifts are as wide as markers.
+    marker = (MARKER * axis.width / (62 * WIDTH), MARKER * span / (50 * HEIGHT))
+    shifts = apart(list(zip(places, scores, strict=True)), rooms, marker)
+    return [
+        Point(line, place + shift, arrows and _pretrained(line))
+        for line, place, shift in zip(lines, places, shifts, strict=True)
+    ]
 
 
 def _pretrained(line: Line) -> bool:
@@ -176,34 +194,110 @@ def _pretrained(line: Line) -> bool:
     return line.info.regime is not None and bool(line.info.regime.pretraining)
 
 
-def _measured(axes: Axes, line: Line, x: float, look: Style, open_marker: bool) -> None:
-    number = line.numbers["J&F"]
-    # A pale marker says that sequences are missing.
-    face = "none" if open_marker else (look.colour, PALE if line.partial else 1.0)
+def _front(
+    points: Sequence[Point], costs: Mapping[str, float], axis: CostAxis
+) -> list[tuple[float, float]]:
+    """The highest score by cost; only rows of the controlled comparison where there are others."""
+    grouped = any(point.line.info.group for point in points)
+    complete = {
+        point.line.info.label: (costs[point.line.info.label], point.y)
+        for point in points
+        if not point.line.partial and not (grouped and point.line.info.group)
+    }
+    places = {point.line.info.label: point.x for point in points}
+    found = [(places[name], complete[name][1]) for name in pareto_front(complete)]
+    return [*found, (axis.highest, found[-1][1])] if found else []
+
+
+def _scatter(
+    kind: str,
+    dataset: DatasetInfo,
+    title: str,
+    text: str,
+    plane: Plane,
+    looks: Mapping[str, Style],
+) -> Drawing:
+    """A point per method in the hue of its kind, the extremes of each kind named."""
+    lines = [point.line for point in plane.points]
+    grouped = any(line.info.group for line in lines)
+
+    def draw(axes: Axes) -> None:
+        for point in plane.points:
+            _measured(axes, point, looks[point.line.info.label])
+        others = [point.score for _, point in plane.others]
+        score_limits(
+            axes,
+            [*(point.y - point.reach for point in plane.points), *others],
+            [*(point.y + point.reach for point in plane.points), *others],
+        )
+        axes.set_ylabel("J&F (%)")
+        plane.axis(axes)
+        _keys(axes, lines)
+        if grouped:
+            options: dict[str, Any] = {"marker": "o", "facecolor": "none", "edgecolor": SOFT}
+            axes.scatter([], [], s=48, linewidth=1.5, label=OTHERS, **options)
+        if plane.front:
+            xs, ys = zip(*plane.front, strict=True)
+            style: dict[str, Any] = {"color": INK, "linewidth": 1.2, "alpha": 0.6, "zorder": 1}
+            axes.step(xs, ys, where="post", label=HIGHEST, **style)
+        if others:
+            crosses = [x for x, _ in plane.others]
+            axes.scatter(
+                crosses, others, marker="x", s=26, color=SOFT, linewidth=1.2, label=PUBLISHED
+            )
+        _names(axes, plane)
+
+    if any(line.partial for line in lines):
+        text += f" Pale: partial. {remarks(lines)[0]}"
+    if grouped:
+        text += " Hollow: not of the controlled comparison."
+    labels = [*_kinds(lines), *([OTHERS] if grouped else [])]
+    labels += [HIGHEST] if plane.front else []
+    labels += [PUBLISHED] if plane.others else []
+    height = HEIGHT + (0.8 if plane.others else 0) + 0.2 * legend_rows(labels)
+    return draw_figure(kind, dataset, title, text, draw, height, legend=labels)
+
+
+def _kinds(lines: Sequence[Line]) -> list[str]:
+    present = {line.info.regime_kind for line in lines}
+    return [kind for kind in KINDS if kind in present]
+
+
+def _keys(axes: Axes, lines: Sequence[Line]) -> None:
+    """An entry of the legend per kind of label regime."""
+    for kind in _kinds(lines):
+        axes.scatter([], [], marker="o", s=48, color=hue(kind), linewidth=0, label=kind)
+
+
+def _measured(axes: Axes, point: Point, look: Style) -> None:
+    # A pale marker says that sequences are missing, a hollow one that it is not comparable.
+    hollow = bool(point.line.info.group)
+    face = "none" if hollow else (look.colour, PALE if point.line.partial else 1.0)
     options: dict[str, Any] = {
         "marker": look.marker,
-        "s": 64,
+        "s": 52,
         "zorder": 3,
         "facecolor": face,
         "edgecolor": look.colour,
-        "linewidth": 1.5,
+        "linewidth": 1.5 if hollow or point.line.partial else 0.5,
         "clip_on": False,
-        "label": f"{line.info.label} {line.mark}".strip(),
     }
-    axes.scatter([x], [number.mean], **options)
-    if np.isfinite(number.sd):
-        axes.errorbar(x, number.mean, yerr=number.sd, color=look.colour, capsize=3)
+    axes.scatter([point.x], [point.y], **options)
+    if point.reach:
+        axes.errorbar(point.x, point.y, yerr=point.reach, color=look.colour, capsize=3)
+    if point.arrow:
+        style = {"arrowstyle": "<-", "color": look.colour, "shrinkA": 0, "shrinkB": 4}
+        place = (point.x, point.y)
+        axes.annotate("", place, (18, 0), textcoords="offset points", arrowprops=style)
 
 
-def _front(axes: Axes, points: Points) -> None:
-    """A line through the methods of the Pareto front."""
-    complete = {
-        label: (x, line.numbers["J&F"].mean)
-        for label, (line, x) in points.items()
-        if not line.partial
-    }
-    names = pareto_front(complete)
-    if not names:
-        return
-    xs, ys = zip(*(complete[name] for name in names), strict=True)
-    axes.plot(xs, ys, color=INK, linewidth=1.2, alpha=0.6, zorder=1)
+def _names(axes: Axes, plane: Plane) -> None:
+    """Names beside the extremes of each kind and beside all published systems."""
+    named = names_of([point.line for point in plane.points])
+    points = [point for point in plane.points if point.line.info.label in named]
+    rest = [(point.x, point.y) for point in plane.points if point not in points]
+    xs = [point.x for point in points] + [x for x, _ in plane.others]
+    ys = [point.y for point in points] + [point.score for _, point in plane.others]
+    names = [named[point.line.info.label] for point in points]
+    names += [point.method for _, point in plane.others]
+    place_labels(axes, xs, ys, names, rest)

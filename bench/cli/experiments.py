@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.pages import EXPERIMENT, experiment_record, suite_gap
+from bench.cli.pages import EXPERIMENT, experiment_record, suite_baseline, suite_gap
 from bench.cli.progress import run_with_bar, training_bar
 from bench.cli.shared import (
     DeviceOption,
@@ -138,7 +138,7 @@ def ablate(
     places: dict[str, Any] = {"root": root, "sequences": names(sequences), "seeds": names(seeds)}
     places |= {"device": device, "workers": workers, "data": config.data}
     folder = out or Path("runs", file.stem)
-    with nullcontext() if dry_run else _recorded(folder, config.title):
+    with nullcontext() if dry_run else _recorded(folder, {"title": config.title, "gap": None}):
         outcomes = _run_rows(config.title, rows_of(config), places, folder, dry_run)
     if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
@@ -158,9 +158,11 @@ def suite(
 
     The same command again continues; rows added to the file are computed beside the others.
     """
+    from bench.experiment import row_notes
     from bench.suite import classes_of, load_suite, rows_of
 
     config = load_suite(file)
+    rows = rows_of(config, file)
     places: dict[str, Any] = {
         "root": root,
         "sequences": names(sequences),
@@ -170,22 +172,27 @@ def suite(
     folder = out or Path("runs", file.stem)
     ends = (config.gap.source, config.gap.oracle) if config.gap else None
     outcomes: list[Outcome] = []
-    whole = f"{config.title} ({config.comparison})"
-    with nullcontext() if dry_run else _recorded(folder, whole, ends):
+    record = {
+        "title": f"{config.title} ({config.comparison})",
+        "gap": ends,
+        "baseline": config.baseline,
+        "rows": row_notes(rows),
+    }
+    with nullcontext() if dry_run else _recorded(folder, record):
         for protocol in config.protocols[:1] if dry_run else config.protocols:
             title = f"{config.title} ({config.comparison}, {protocol})"
             places["protocol"] = protocol
             places["classes"] = classes_of(config, file) if protocol == "semantic" else None
             # Trainings serve all protocols and stay in the suite's folder.
             where = folder / protocol if len(config.protocols) > 1 else folder
-            outcomes += _run_rows(title, rows_of(config, file), places, folder, dry_run, where)
+            outcomes += _run_rows(title, rows, places, folder, dry_run, where)
     _write_report(outcomes, folder)
     if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
 
 
 @contextmanager
-def _recorded(folder: Path, title: str, gap: tuple[str, str] | None = None) -> Iterator[None]:
+def _recorded(folder: Path, record: Mapping[str, Any]) -> Iterator[None]:
     """Leave what `report` needs to show the folder as the experiment itself does.
 
     It is written at the end, also where the experiment was stopped. Where nothing came of it,
@@ -197,7 +204,7 @@ def _recorded(folder: Path, title: str, gap: tuple[str, str] | None = None) -> I
         yield
     finally:
         if folder.is_dir() and any(folder.iterdir()):
-            write_json(folder / EXPERIMENT, {"title": title, "gap": gap})
+            write_json(folder / EXPERIMENT, record)
         elif folder.is_dir():
             folder.rmdir()
 
@@ -212,8 +219,10 @@ def _write_report(outcomes: list[Outcome], folder: Path) -> None:
         return
     about = experiment_record(folder)
     ends = suite_gap(about, runs)
-    baseline = ends[0] if ends else None
-    files = load_reports().build(runs, folder / "report", baseline, ends, about["title"])
+    baseline = suite_baseline(about, runs) or (ends[0] if ends else None)
+    files = load_reports().build(
+        runs, folder / "report", baseline, ends, about["title"], rows=about.get("rows") or {}
+    )
     console.print(f"Report: {files.page}", soft_wrap=True)
 
 
@@ -227,7 +236,7 @@ def _run_rows(
 ) -> list[Outcome]:
     """Run an experiment's rows and print their table; what became of them, nothing if dry."""
     from bench.config import load_run_config
-    from bench.experiment import run_rows
+    from bench.experiment import row_notes, run_rows
     from bench.registry import load_reports
     from bench.store import load_run
 
@@ -248,7 +257,7 @@ def _run_rows(
     runs = [path for outcome in outcomes for path in outcome.runs]
     console.print(title, style="bold", markup=False)
     if runs:
-        load_reports().print_table([load_run(path) for path in runs], console)
+        load_reports().print_table([load_run(path) for path in runs], console, row_notes(rows))
         where = shlex.quote(str(folder))
         console.print(f"\nPage and figures: python -m bench report {where}", soft_wrap=True)
     missing = [outcome for outcome in outcomes if outcome.reason]

@@ -38,7 +38,8 @@ def report(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="The method others are compared with. Default: --source, else the best one."
+            help="The method others are compared with. Default: the suite's, else --source, "
+            "else the best one."
         ),
     ] = None,
     source: Annotated[
@@ -52,8 +53,8 @@ def report(
 ) -> None:
     """Turn runs, and measured gaps between images and video, into figures and one HTML page.
 
-    A suite is reported under its title and with the gap that it names, unless --source and
-    --oracle name another. A folder of the command gap becomes a section.
+    A suite is reported under its title, with the baseline and the gap that it names, unless the
+    options name others. A folder of the command gap becomes a section.
     """
     from bench.registry import load_gap_page, load_reports
     from bench.store import load_run
@@ -71,10 +72,13 @@ def report(
     if loaded:
         about = experiment_record(ran[0]) if len(ran) == 1 else {}
         gap = (source, oracle) if source and oracle else suite_gap(about, loaded)
-        baseline = baseline or (gap[0] if gap else None)
+        baseline = baseline or suite_baseline(about, loaded) or (gap[0] if gap else None)
+        rows = {name: note for folder in ran for name, note in _rows(folder).items()}
         reports = load_reports()
-        page = reports.build(loaded, out, baseline, gap, about.get("title"), measured).page
-        reports.print_table(loaded, console)
+        page = reports.build(
+            loaded, out, baseline, gap, about.get("title"), measured, rows=rows
+        ).page
+        reports.print_table(loaded, console, rows)
     elif baseline or source:
         given = "--baseline" if baseline else "--source and --oracle"
         raise ConfigError(given, "no run", "runs, whose methods it names", "Name their folders.")
@@ -130,11 +134,28 @@ def newest_results(folder: Path) -> Path:
 
 
 def experiment_record(folder: Path) -> dict[str, Any]:
-    """What the command `suite` or `ablate` wrote of itself: ``title`` and ``gap``; else empty."""
+    """What the command `suite` or `ablate` wrote of itself; else empty.
+
+    ``title`` and ``gap`` and, of a suite, ``baseline`` and ``rows``: by name, each one's ``group``
+    and ``description``. Earlier versions wrote only the first two.
+    """
     from bench.store import read_json
 
     path = folder / EXPERIMENT
     return dict(read_json(path)) if path.is_file() else {}
+
+
+def _rows(folder: Path) -> dict[str, Any]:
+    return experiment_record(folder).get("rows") or {}
+
+
+def suite_baseline(about: Mapping[str, Any], runs: Sequence[Run]) -> str | None:
+    """The row that a suite takes differences from; None, after a word why, where it has no run."""
+    name = about.get("baseline")
+    if name is None or name in _row_names(runs):
+        return name
+    errors.print(f"No baseline: {name} did not run.", markup=False)
+    return None
 
 
 def suite_gap(about: Mapping[str, Any], runs: Sequence[Run]) -> tuple[str, str] | None:
@@ -142,12 +163,15 @@ def suite_gap(about: Mapping[str, Any], runs: Sequence[Run]) -> tuple[str, str] 
     if not about.get("gap"):
         return None
     source, oracle = about["gap"]
-    ran = {record.get("name") for run in runs for record in run.provenance["methods"].values()}
-    missing = [end for end in (source, oracle) if end not in ran]
+    missing = [end for end in (source, oracle) if end not in _row_names(runs)]
     if missing:
         errors.print(f"No gap: {' and '.join(missing)} did not run.", markup=False)
         return None
     return source, oracle
+
+
+def _row_names(runs: Sequence[Run]) -> set[str | None]:
+    return {record.get("name") for run in runs for record in run.provenance["methods"].values()}
 
 
 def gap(

@@ -1,31 +1,33 @@
-"""Which differences between methods are real: paired bootstrap, Holm correction, ranks.
+"""Which differences hold on other videos: paired bootstrap, Holm correction, ranks.
 
 Scores are per object; the mean over objects is the figure that DAVIS reports. Objects of one
 sequence share its difficulty, and frames even more so, so whole sequences are what is resampled.
+Trainings are not: what is found holds for the weights that were measured.
 
 ::
 
     comparisons = compare({"crw": scores, "mast": others}, sequences)
-    best(comparisons, means)
+    best(comparisons)
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-RESAMPLES = 10_000
-"""Bootstrap resamples; the p-value of an interval's edge then varies by about 0.002."""
-
-CONFIDENCE = 0.95
-
-Float = NDArray[np.float64]
+from bench.metrics.bootstrap import (
+    CONFIDENCE,
+    Float,
+    cluster_bootstraps,
+    cluster_totals,
+    least_p_value,
+    resamples_for,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Difference:
         high: upper end.
         p_value: two-sided, of no difference; NaN with fewer than two sequences.
         adjusted: the p-value after Holm's correction over all comparisons made together.
+        compared: how many comparisons these are.
+        resamples: how many the bootstrap drew.
         sequences: in which both have scores.
         objects: for which both have scores.
         won: sequences in which the first is better.
@@ -54,6 +58,8 @@ class Difference:
     high: float
     p_value: float
     adjusted: float
+    compared: int
+    resamples: int
     sequences: int
     objects: int
     won: int
@@ -64,69 +70,11 @@ class Difference:
         """Whether it is after correction, at 5 %."""
         return bool(self.adjusted < 1 - CONFIDENCE)
 
-
-@dataclass(frozen=True)
-class Resampled:
-    """A mean and its bootstrap interval.
-
-    Attributes:
-        mean: over objects.
-        low: lower end of the 95 % interval; NaN with fewer than two sequences.
-        high: upper end.
-        p_value: two-sided, of a mean of zero; NaN with fewer than two sequences.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p_value: float
-
-
-def cluster_bootstrap(
-    values: ArrayLike, clusters: ArrayLike, seed: int = 0, resamples: int = RESAMPLES
-) -> Resampled:
-    """The mean of values that come in clusters, with an interval for other clusters of the kind.
-
-    Clusters are drawn with replacement and keep all of their values (Davison and Hinkley, Bootstrap
-    Methods, 1997, section 3.8). Percentile intervals of few clusters are too narrow; deviations
-    from the mean are therefore stretched by ``t / z * sqrt(n / (n - 1))`` (Hesterberg, The
-    American Statistician 2015, expanded percentile interval).
-
-    Args:
-        values: float ``(n,)``.
-        clusters: ``(n,)``, equal for values of one cluster.
-        seed: of the resamples.
-        resamples: how many.
-    """
-    scores = np.asarray(values, np.float64)
-    _, index = np.unique(np.asarray(clusters), return_inverse=True)
-    if not scores.size:
-        return Resampled(np.nan, np.nan, np.nan, np.nan)
-    mean = float(scores.mean())
-    sums, counts = np.bincount(index, scores), np.bincount(index)
-    n = len(counts)
-    if n < 2:
-        return Resampled(mean, np.nan, np.nan, np.nan)
-    drawn = _resamples(n, seed, resamples)
-    means = (drawn @ sums) / (drawn @ counts)
-    tail = (1 - CONFIDENCE) / 2
-    stretch = stats.t.ppf(1 - tail, n - 1) / stats.norm.ppf(1 - tail) * np.sqrt(n / (n - 1))
-    means = mean + (means - mean) * stretch
-    low, high = np.quantile(means, [tail, 1 - tail])
-    # As often as a resample lies on the other side of zero, or on it; one is added to both counts
-    # since a p-value of exactly 0 cannot be estimated.
-    below, above = (means <= 0).sum() + 1, (means >= 0).sum() + 1
-    p_value = min(1.0, 2 * min(below, above) / (resamples + 1))
-    return Resampled(mean, float(low), float(high), float(p_value))
-
-
-@lru_cache(maxsize=8)
-def _resamples(clusters: int, seed: int, resamples: int) -> NDArray[np.int64]:
-    """How often each resample holds each cluster, ``(resamples, clusters)``; not to be changed."""
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
-    drawn.setflags(write=False)
-    return drawn
+    @property
+    def at_floor(self) -> bool:
+        """Whether ``adjusted`` is the least that so many resamples can give: an upper bound."""
+        # The rounding of a product may differ from that of the correction.
+        return bool(self.adjusted <= self.compared * least_p_value(self.resamples) * (1 + 1e-9))
 
 
 def holm(p_values: ArrayLike) -> Float:
@@ -153,7 +101,7 @@ def compare(
     *,
     against: str | None = None,
     seed: int = 0,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
 ) -> list[Difference]:
     """Every pair of methods, or all against one, on the objects that both have scores for.
 
@@ -163,7 +111,7 @@ def compare(
         sequences: ``(objects,)``: the sequence each object is in.
         against: compare the others with this method only.
         seed: of the resamples.
-        resamples: how many.
+        resamples: how many; None for :func:`resamples_for` as many comparisons.
 
     Returns:
         Differences in the order of ``scores``, corrected together.
@@ -178,13 +126,11 @@ def compare(
         delta = tables[first] - tables[second]
         shared = ~np.isnan(delta)
         found.append((delta[shared], names[shared]))
-    results = [cluster_bootstrap(delta, where, seed, resamples) for delta, where in found]
-    adjusted = holm([result.p_value for result in results])
+    count = resamples_for(len(pairs)) if resamples is None else resamples
+    results = cluster_bootstraps(found, seed, count)
     differences = []
-    for (first, second), (delta, where), result, corrected in zip(
-        pairs, found, results, adjusted, strict=True
-    ):
-        signs = [np.sign(delta[where == name].mean()) for name in np.unique(where)]
+    for (first, second), (delta, where), result in zip(pairs, found, results, strict=True):
+        signs = np.sign(cluster_totals(delta, where)[0])
         differences.append(
             Difference(
                 first,
@@ -193,14 +139,29 @@ def compare(
                 result.low,
                 result.high,
                 result.p_value,
-                float(corrected),
+                result.p_value,
+                1,
+                count,
                 len(signs),
                 len(delta),
-                signs.count(1),
-                signs.count(-1),
+                int((signs > 0).sum()),
+                int((signs < 0).sum()),
             )
         )
-    return differences
+    return corrected(differences)
+
+
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """The same differences, their p-values corrected over these and no others.
+
+    A family is chosen before looking at the scores: all pairs, or those with one method.
+    """
+    adjusted = holm([each.p_value for each in differences])
+    compared = sum(not np.isnan(each.p_value) for each in differences)
+    return [
+        replace(each, adjusted=float(value), compared=compared)
+        for each, value in zip(differences, adjusted, strict=True)
+    ]
 
 
 def best(differences: Sequence[Difference]) -> str | None:

@@ -38,7 +38,8 @@ function curveSvg(clip, chosen, metric, frame, width, height) {
     const kind = ["first", "second"][order] ?? "other";
     const path = `<path class="${kind}" stroke="${method.colour}" d="${line}"/>`;
     const dot = order >= 0 && at >= 0 && scores[at] !== null && scores[at] !== undefined
-      ? `<circle cx="${across(frame).toFixed(1)}" cy="${up(scores[at]).toFixed(1)}" r="4" fill="${method.colour}"/>`
+      ? `<path class="marker" fill="${method.colour}" d="${method.outline}" `
+        + `transform="translate(${across(frame).toFixed(1)} ${up(scores[at]).toFixed(1)})"/>`
       : "";
     // Those that are compared lie on top.
     if (order < 0) parts.unshift(path);

@@ -63,9 +63,14 @@ function paintPair(pixels, first, second, truth, width, colours) {
 
 const SUBSTITUTES = ["#D36E00", "#006BBB"];
 
-// The colour of the second of two overlaid methods: its own, or another one where both have one.
+// The colour of the second of two overlaid methods: its own, or another one, unlike the first's,
+// where both are of one kind of label regime and so of one hue.
 function besides(first, second) {
-  return first === second ? SUBSTITUTES.find((colour) => colour !== first) : second;
+  if (first.kind !== second.kind) return second.colour;
+  const away = (colour) => Math.hypot(
+    ...asRgb(colour).map((value, channel) => value - asRgb(first.colour)[channel]),
+  );
+  return SUBSTITUTES.reduce((best, other) => (away(other) > away(best) ? other : best));
 }
 
 // "#006BBB" as three numbers.

@@ -168,13 +168,13 @@ class Player {
     this.pictures.classList.toggle("single", over);
     this.panels.forEach((panel, at) => (panel.figure.hidden = over && at > 0));
     if (over) {
-      const other = besides(first.colour, second.colour);
-      const swapped = other === second.colour ? "" : " (in another colour here: both share theirs)";
+      const other = besides(first, second);
+      const swapped = other === second.colour ? "" : " (in another colour here: both are of one kind)";
       const colours = [asRgb(first.colour), asRgb(other)];
       this.paint(0, image, (pixels) => paintPair(pixels, a, b, truth, this.clip.width, colours));
       this.caption(0, "Overlaid masks", [
-        ...this.key(first.colour, `only ${first.label}`),
-        ...this.key(other, `only ${second.label}${swapped}`),
+        ...this.key(first.colour, `only ${first.label}`, first.outline),
+        ...this.key(other, `only ${second.label}${swapped}`, second.outline),
         ...this.key("#ffffff", "both"),
         ...(truth ? this.key("#ffd600", "outline: ground truth") : []),
       ]);
@@ -184,7 +184,7 @@ class Player {
       this.paint(at, image, objects(ids));
       const missing = ids ? "" : ` – ${method.reason || "no mask"}`;
       const text = `${method.label}${this.score(method, frame.index)}${missing}`;
-      this.caption(at, `Mask of ${method.label}`, this.key(method.colour, text));
+      this.caption(at, `Mask of ${method.label}`, this.key(method.colour, text, method.outline));
     }
     this.paint(2, image, objects(truth));
     this.caption(2, truth ? "Ground truth" : "Frame without ground truth", [
@@ -210,9 +210,8 @@ class Player {
     caption.replaceChildren(...parts);
   }
 
-  key(colour, text) {
-    const mark = build("span", { class: "key", style: `--c: ${colour}`, "aria-hidden": "true" });
-    return [build("span", { class: "entry" }, mark, text)];
+  key(colour, text, outline) {
+    return [build("span", { class: "entry" }, swatch(colour, outline), text)];
   }
 
   // " · J 71.2, F 65.0", or nothing where the frame is not scored.

@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from bench.ablate import load_ablation
 from bench.ablate import rows_of as rows_of_ablation
 from bench.config import RunConfig
 from bench.errors import ConfigError
-from bench.experiment import Row, RowTraining, run_rows
+from bench.experiment import Row, RowTraining, row_notes, run_rows, text
 from bench.method import FromCheckpoint, LabelRegime, MethodCard, MethodSettings, Trainable
 from bench.registry import register_method
 from bench.store import load_run
@@ -116,6 +117,16 @@ def test_a_suite_trains_and_runs_its_rows_once_per_seed(tmp_path: Path) -> None:
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_rows_keep_their_group_and_description(tmp_path: Path) -> None:
+    told = "  Learns:\n    group: Others\n    description: It learns.\n"
+    path = write(tmp_path / "suite.yaml", SUITE.replace("  Learns:\n", told))
+    assert row_notes(rows_of(load_suite(path), path)) == {
+        "Stands still": {"group": "", "description": ""},
+        "Moves": {"group": "", "description": ""},
+        "Learns": {"group": "Others", "description": "It learns."},
+    }
+
+
 def test_the_same_again_computes_nothing_and_a_new_row_only_itself(tmp_path: Path) -> None:
     path = write(tmp_path / "suite.yaml", SUITE)
     out = tmp_path / "out"
@@ -130,6 +141,37 @@ def test_the_same_again_computes_nothing_and_a_new_row_only_itself(tmp_path: Pat
     assert len(outcomes) == 4
     jobs = [load_run(outcome.runs[0]).jobs for outcome in outcomes]
     assert all((table["status"] == "done").all() for table in jobs)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("budget: 3it", "budget: 4it", "other budget"),
+        ("learning_rate: 0.05", "learning_rate: 0.02", "other training"),
+        ("budget: 3it", "budget: 3it, amp: true", "other amp"),
+    ],
+)
+def test_weights_of_another_training_are_not_taken_for_a_rows(
+    tmp_path: Path, old: str, new: str, named: str
+) -> None:
+    path = write(tmp_path / "suite.yaml", SUITE)
+    run(rows_of(load_suite(path), path), tmp_path / "out")
+    before = [*TRAINED]
+    write(path, SUITE.replace(old, new))
+    *others, learns = run(rows_of(load_suite(path), path), tmp_path / "out")
+    assert [each.reason for each in others] == [None, None]
+    assert named in learns.reason
+    assert "Learns.json" in learns.reason
+    write(path, SUITE)
+    outcomes = run(rows_of(load_suite(path), path), tmp_path / "out")
+    assert [each.reason for each in outcomes] == [None] * 3
+    assert before == TRAINED
+
+
+def test_a_value_stands_on_one_line() -> None:
+    value = {f"key {number}": ["a long value", number] for number in range(30)}
+    assert "\n" not in text(value)
+    assert yaml.safe_load(text(value)) == value
 
 
 def test_protocols_share_trainings(tmp_path: Path) -> None:
@@ -190,6 +232,8 @@ training: {data: [scenes], budget: 2it}
         ("controlled", "fair", "comparison"),
         ("seeds: [0, 1]", "gap: {source: Moves, oracle: Learned}", "gap"),
         ("seeds: [0, 1]", "gap: {source: Moves, oracle: Moves}", "one row as both ends"),
+        ("seeds: [0, 1]", "baseline: Learned", "baseline"),
+        ("method: ", "group: Others\n    method: ", "a group for every row"),
         ("method: learner", "method: shifting", "rows.Learns.training"),
         ("  Moves:", "  Stands-still:", None),
         ("  Moves:", "  Stands_still:", "rows.Stands still"),

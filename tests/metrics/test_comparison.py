@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from bench.metrics.bootstrap import cluster_bootstrap, cluster_bootstraps
 from bench.metrics.comparison import (
     best,
-    cluster_bootstrap,
     compare,
+    corrected,
     critical_difference,
     holm,
     rank,
@@ -97,6 +98,66 @@ def test_compare_pairs_by_object_and_counts_sequences() -> None:
     assert best(list(differences.values())) == "good"
     only = compare(scores, sequences, against="plain")
     assert [(each.first, each.second) for each in only] == [("good", "plain"), ("same", "plain")]
+
+
+def test_many_samples_at_once_are_as_one_by_one() -> None:
+    random = np.random.default_rng(6)
+    samples = []
+    for clusters in (8, 8, 5, 1, 12):
+        where = np.repeat(np.arange(clusters), random.integers(1, 4, clusters))
+        samples.append((random.normal(0.5, 1, len(where)), where))
+    for (values, where), found in zip(samples, cluster_bootstraps(samples, 7, 500), strict=True):
+        names = np.unique(where)
+        assert found.mean == pytest.approx(values.mean())
+        if len(names) < 2:
+            assert np.isnan(found.p_value)
+            continue
+        generator, n = np.random.default_rng(7), len(names)
+        tail = stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975) * np.sqrt(n / (n - 1))
+        means = []
+        for times in generator.multinomial(n, np.full(n, 1 / n), size=500):
+            drawn = [
+                np.tile(values[where == name], t) for name, t in zip(names, times, strict=True)
+            ]
+            means.append(values.mean() + tail * (np.concatenate(drawn).mean() - values.mean()))
+        assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]))
+        opposed = min(sum(mean <= 0 for mean in means), sum(mean >= 0 for mean in means))
+        assert found.p_value == pytest.approx(min(1, 2 * (opposed + 1) / 501))
+
+
+@pytest.mark.parametrize("methods", [2, 25])
+def test_what_never_fails_is_significant_however_many_are_compared(methods: int) -> None:
+    hard = np.random.default_rng(8).normal(60, 20, 20)
+    scores = {f"m{place}": hard - place for place in range(methods)}
+    differences = compare(scores, np.arange(20))
+    pairs = methods * (methods - 1) // 2
+    assert {each.compared for each in differences} == {pairs}
+    assert all(each.significant and each.at_floor for each in differences)
+    assert max(each.adjusted for each in differences) <= 0.005
+    assert {round(each.difference, 6) for each in differences} == set(range(1, methods))
+    assert best(differences) == "m0"
+
+
+def test_a_family_of_its_own_is_corrected_for_itself_alone() -> None:
+    random = np.random.default_rng(9)
+    scores = {
+        name: random.normal(shift, 1, 20) for name, shift in zip("abcd", range(4), strict=True)
+    }
+    every = compare(scores, np.arange(20))
+    family = [each for each in every if "a" in (each.first, each.second)]
+    alone = corrected(family)
+    expected = holm([each.p_value for each in family])
+    assert [each.adjusted for each in alone] == pytest.approx(expected)
+    assert [each.compared for each in alone] == [3, 3, 3]
+    assert all(mine.low == each.low for mine, each in zip(alone, family, strict=True))
+    assert any(mine.adjusted < each.adjusted for mine, each in zip(alone, family, strict=True))
+
+
+def test_a_p_value_above_the_floor_is_no_bound() -> None:
+    values = np.random.default_rng(10).normal(0.4, 1, 20)
+    (found,) = compare({"a": values, "b": np.zeros(20)}, np.arange(20))
+    assert 0.01 < found.p_value < 0.9
+    assert not found.at_floor
 
 
 def test_nobody_is_best_among_equals() -> None:

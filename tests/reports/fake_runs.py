@@ -50,6 +50,7 @@ class FakeMethod:
     training_seconds: float = float("nan")
     row: str | None = None
     """Its name in a suite; the variant, too, where it is given."""
+    paper: str = ""
 
 
 Maker = Callable[..., Run]
@@ -89,7 +90,7 @@ def write_run(
             "name": method.row,
             "title": method.title or method.name.title(),
             "description": f"What {method.name} does.",
-            "paper": "",
+            "paper": method.paper,
             "settings": {},
         }
         if any(job.status == "done" for job in method.jobs):
@@ -232,4 +233,5 @@ MASKS = FakeMethod(
         images=3600, image_labels="saliency", video_masks=100, pretraining=("ImageNet-1k",)
     ),
     protocol=ProtocolRecord(resolution="480p", stride=8, top_k=5, extra={"frames kept": "7"}),
+    paper="Somebody: Masks. 2020",
 )

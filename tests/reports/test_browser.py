@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from fake_runs import COPY, MASKS, FakeJob, FakeMethod, with_frames, write_run
 
 from bench.masks import read_mask, write_mask
+from bench.method import LabelRegime
 from bench.store import Run
 from reports import build, gap_part
 from reports import galleries as galleries_module
@@ -56,7 +58,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fake_run(folder: Path, patch: pytest.MonkeyPatch) -> Run:
     ramp = (0.9, 0.8, 0.7, 0.6, 0.5, 0.05, 0.0, 0.0)
     half = tuple(value / 2 for value in ramp)
-    falling = FakeMethod("falling", [FakeJob(n, {1: (ramp, half, None)}) for n in ("ant", "bee")])
+    jobs = [FakeJob(n, {1: (ramp, half, None)}) for n in ("ant", "bee")]
+    falling = FakeMethod("falling", jobs, regime=LabelRegime(video_hours=1))
     run = write_run(folder, [COPY, MASKS, falling])
     with_frames(run, patch)
     for path in run.masks("falling", "", "toy-val", "ant", 0).glob("*.png"):
@@ -142,6 +145,47 @@ def test_sorting(driver: Any, page: Path) -> None:
     assert quiet(driver)
 
 
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a suite of four rows, two of them in a group."""
+    folder = tmp_path_factory.mktemp("grouped")
+    names = {"Low": 0.2, "High": 0.8, "Other low": 0.3, "Other high": 0.9}
+    methods = [
+        replace(COPY, variant=name, row=name, jobs=[FakeJob("ant", {1: (j, j, None)})])
+        for name, j in names.items()
+    ]
+    rows = {name: {"group": "Others" if "Other" in name else ""} for name in names}
+    with pytest.MonkeyPatch.context() as patch:
+        run = write_run(folder / "run", methods, sequences=["ant"])
+        with_frames(run, patch)
+        return build([run], folder / "report", rows=rows).page
+
+
+def shown(driver: Any) -> list[str]:
+    """First cells of all visible rows of the results, headings of groups among them."""
+    script = (
+        "return [...document.querySelectorAll('#results tbody tr')]"
+        ".filter((row) => row.checkVisibility()).map((row) => row.cells[0].textContent.trim())"
+    )
+    return list(driver.execute_script(script))
+
+
+def test_rows_stay_in_their_groups(driver: Any, grouped: Path) -> None:
+    opened(driver, grouped)
+    assert shown(driver) == ["High", "Low", "Others", "Other high", "Other low"]
+    head = driver.find_element("css selector", "#results thead th:nth-child(2) button")
+    head.click()
+    head.click()
+    assert shown(driver) == ["Low", "High", "Others", "Other low", "Other high"]
+    words = control(driver, "Filter rows", "#results")
+    words.send_keys("other low")
+    assert shown(driver) == ["Others", "Other low"]
+    words.clear()
+    words.send_keys("copy")
+    assert shown(driver) == [], "a heading without rows is hidden, too"
+    assert quiet(driver)
+
+
 def test_filtering(driver: Any, page: Path) -> None:
     opened(driver, page)
     words = control(driver, "Filter rows", "#results")
@@ -155,6 +199,34 @@ def test_filtering(driver: Any, page: Path) -> None:
     counted = driver.find_element("css selector", "#results .filter output").text
     assert counted == "1 of 3 rows"
     assert first_column(driver, "#costs") != first_column(driver, "#results")
+    assert quiet(driver)
+
+
+def test_filters_have_names_of_their_own(driver: Any, page: Path) -> None:
+    """Who jumps from landmark to landmark hears which table a filter is for."""
+    opened(driver, page)
+    bars = driver.find_elements("css selector", "[role=search]")
+    names = [bar.get_attribute("aria-label") for bar in bars]
+    assert names[0] == "Filter Results, Toy, val"
+    assert len(set(names)) == len(names) > 2
+
+
+def test_markers_stand_beside_names(driver: Any, page: Path) -> None:
+    """The marker of a method is the same in tables, cards, the player and its curve."""
+    opened(driver, page)
+    script = (
+        "const find = (where, text) => [...document.querySelectorAll(where)]"
+        ".find((each) => each.textContent.includes(text))?.querySelector('.key path');"
+        "return ['#results tbody th', '#sequences tbody th', '.card h3', '.entry']"
+        ".map((where) => find(where, 'Masks & 100%_more'))"
+        ".map((path) => [path.getAttribute('d'), path.getAttribute('fill')])"
+    )
+    found = driver.execute_script(script)
+    assert all(each == found[0] for each in found)
+    control(driver, "Frame").send_keys("\ue014")
+    markers = waited(lambda: driver.find_elements("css selector", ".curve .marker"))
+    assert len(markers) == 2
+    assert found[0] in [[m.get_attribute("d"), m.get_attribute("fill")] for m in markers]
     assert quiet(driver)
 
 
@@ -212,9 +284,10 @@ def test_switching_methods_and_views(driver: Any, page: Path) -> None:
     assert "in another colour here" not in names[0].text
     choose(driver, "Method B", "Falling")
     changed(driver, over)
-    assert "only Falling (in another colour here: both share theirs)" in names[0].text
+    assert "only Falling (in another colour here: both are of one kind)" in names[0].text
     keys = driver.find_elements("css selector", "details[open] .panels .key")
-    first, second = (key.get_attribute("style") for key in keys[:2])
+    fill = "return arguments[0].querySelector('path').getAttribute('fill')"
+    first, second = (driver.execute_script(fill, key) for key in keys[:2])
     assert first != second
     path = driver.execute_script(curve)
     choose(driver, "Curve", "F")

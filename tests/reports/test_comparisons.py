@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fake_runs import FakeJob, FakeMethod, Maker
 from bench.errors import ConfigError
 from reports import build
 from reports.combine import collect
+from reports.comparison_figures import differences, ranks
 from reports.comparisons import (
     against,
     baseline_label,
@@ -24,7 +26,7 @@ from reports.comparisons import (
     signed,
 )
 from reports.lines import lines_of
-from reports.page_tables import difference_table, result_table
+from reports.page_tables import cost_table, difference_table, result_table
 from reports.results import Results
 from reports.tables import table_markdown
 
@@ -56,7 +58,7 @@ def clear(make_run: Maker) -> Results:
 def test_known_differences(clear: Results) -> None:
     (comparison,) = clear.comparisons.values()
     assert comparison.complete[0] == "A"
-    assert comparison.best == dict.fromkeys(["J&F", "J", "F"], "A")
+    assert comparison.best == dict.fromkeys(["J&F", "J", "F"], ("A",))
     top, found = against(clear, comparison)
     assert top == "A"
     by_name = {each.first: each for each in found}
@@ -90,7 +92,7 @@ def test_nothing_is_bold_without_a_winner(make_run: Maker) -> None:
     (comparison,) = results.comparisons.values()
     # C has the better mean, which proves nothing.
     assert comparison.complete[0] == "C"
-    assert comparison.best == dict.fromkeys(["J&F", "J", "F"])
+    assert comparison.best == dict.fromkeys(["J&F", "J", "F"], ())
     assert not any(n.best for line in lines_of(results, dataset) for n in line.numbers.values())
     assert "Nothing is bold" in result_table(results, dataset).caption
     assert "**" not in table_markdown(results)
@@ -110,7 +112,7 @@ def test_a_partial_method_alone_is_reported_all_the_same(make_run: Maker, tmp_pa
     run = make_run("one", [method("a", LEVELS[:4], names=NAMES[:4])], sequences=NAMES, masks=False)
     (comparison,) = collect([run]).comparisons.values()
     assert (comparison.complete, comparison.partial) == ((), ("A",))
-    assert comparison.best == dict.fromkeys(["J&F", "J", "F"])
+    assert comparison.best == dict.fromkeys(["J&F", "J", "F"], ())
     assert build([run], tmp_path / "report").page.is_file()
 
 
@@ -151,6 +153,50 @@ def test_a_chosen_baseline_is_tested_alone(clear: Results) -> None:
         baseline_label(clear, "nobody")
 
 
+@pytest.fixture
+def grouped(make_run: Maker) -> Results:
+    """Rows of a suite: A far above B above C, and X far above Y in a group of their own."""
+    wobble = np.array([0.02, -0.02, 0.01, -0.01] * 2)
+    scores = {"C": LEVELS - 0.15, "A": LEVELS + 0.1, "Y": LEVELS + 0.15, "B": LEVELS + wobble}
+    scores["X"] = LEVELS + 0.3
+    fakes = [
+        replace(method(name.lower(), each), row=name, variant=name) for name, each in scores.items()
+    ]
+    rows = {name: {"group": "Encoders of their own" if name in "XY" else ""} for name in scores}
+    return collect([make_run("one", fakes, sequences=NAMES, masks=False)], rows)
+
+
+def test_groups_stand_apart_and_are_ranked_and_marked_apart(grouped: Results) -> None:
+    (comparison,) = grouped.comparisons.values()
+    (dataset,) = grouped.datasets.values()
+    assert grouped.groups == ("", "Encoders of their own")
+    assert comparison.complete == ("X", "Y", "A", "B", "C"), "the best of all first"
+    lines = lines_of(grouped, dataset)
+    assert [line.info.label for line in lines] == ["A", "B", "C", "X", "Y"]
+    assert {line.info.label for line in lines if line.numbers["J&F"].best} == {"A", "X"}
+    assert comparison.ranking is not None
+    assert comparison.ranking.ranks == {"A": 1.0, "B": 2.0, "C": 3.0}
+    assert "of its group" in result_table(grouped, dataset).caption
+    assert "Not ranked: “Encoders of their own”." in ranks(grouped, comparison).text
+    for table in (result_table(grouped, dataset), cost_table(grouped, dataset)):
+        shown = [(group, [row.cells[0].text for row in rows]) for group, rows in table.groups]
+        assert shown == [("", ["A", "B", "C"]), ("Encoders of their own", ["X", "Y"])]
+
+
+def test_differences_of_groups(grouped: Results) -> None:
+    (comparison,) = grouped.comparisons.values()
+    top, found = against(grouped, comparison)
+    assert (top, [each.first for each in found]) == ("A", ["B", "C", "X", "Y"])
+    drawing = differences(grouped, comparison)
+    assert "which has the best mean of the rows without a group" in drawing.text
+    assert "for these trainings; of other trainings they say nothing" in drawing.text
+    assert "Below the line: “Encoders of their own”." in drawing.text
+    table = difference_table(grouped, comparison.dataset, "C")
+    assert table is not None
+    assert [group for group, _ in table.groups] == ["", "Encoders of their own"]
+    assert [row.cells[0].text for row in table.rows] == ["A", "B", "X", "Y"]
+
+
 def test_differences_csv(clear: Results) -> None:
     table = pd.read_csv(io.StringIO(differences_csv(clear)))
     assert len(table) == 3 * 3, "three pairs in three scores"
@@ -159,13 +205,24 @@ def test_differences_csv(clear: Results) -> None:
     assert row["difference"] == pytest.approx(20)
     assert bool(row["significant"])
     assert row["adjusted"] >= row["p_value"]
-    less = pd.read_csv(io.StringIO(differences_csv(clear, "B")))
-    assert set(less["second"]) == {"B"}
+    assert set(table["family"]) == {"all pairs"}
+    both = pd.read_csv(io.StringIO(differences_csv(clear, "B")))
+    baseline = both[both["family"] == "baseline"]
+    assert set(baseline["second"]) == {"B"}
+    assert set(baseline["compared"]) == {2}
+    rest = both[both["family"] == "all pairs"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest, table)
+    # The same test told the other way round, and corrected for fewer.
+    chosen = baseline[(baseline["first"] == "A") & (baseline["score"] == "J&F")].iloc[0]
+    assert chosen["p_value"] == row["p_value"]
+    assert chosen["adjusted"] < row["adjusted"]
 
 
 def test_words(clear: Results) -> None:
     assert [signed(value) for value in (1.25, -0.41, -0.01, np.nan)] == ["+1.2", "−0.4", "0.0", "–"]
     assert [probability(v) for v in (0.0311, 1e-5, np.nan)] == ["0.031", "< 0.001", "–"]
+    bounds = [probability(v, at_most=True) for v in (0.0041, 0.005, 0.0002, np.nan)]
+    assert bounds == ["≤ 0.005", "≤ 0.005", "< 0.001", "–"]
     (comparison,) = clear.comparisons.values()
     b = next(each for each in against(clear, comparison)[1] if each.first == "B")
     assert interval(b) == "−20.0 to −20.0"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fake_runs import COPY, FakeJob, FakeMethod, Maker, with_frames
+from fake_runs import COPY, MASKS, FakeJob, FakeMethod, Maker, with_frames
 
 from bench.masks import write_mask
 from reports.combine import collect
-from reports.failures import Case, chosen, drops, lost_from, lost_objects, swaps
+from reports.failures import Case, chosen, drops, lost_from, lost_objects, of_trained, swaps
 from reports.galleries import galleries
 
 
@@ -75,6 +75,23 @@ def test_the_gallery_is_not_of_one_method() -> None:
     cases = [Case("lost", f"s{n}", "bad", "", 0, 1.0, "") for n in range(9)]
     cases.append(Case("lost", "s", "good", "", 0, 0.1, ""))
     assert [case.method for case in chosen(cases)] == ["bad", "bad", "good"]
+
+
+def test_the_gallery_is_not_of_one_sequence() -> None:
+    cases = [Case("lost", "s", f"m{n}", "", 0, 1 - n / 10, "") for n in range(4)]
+    cases.append(Case("lost", "t", "m0", "", 0, 0.1, ""))
+    assert [(case.sequence, case.method) for case in chosen(cases)] == [("s", "m0"), ("t", "m0")]
+
+
+def test_failures_of_untrained_methods_are_left_out(make_run: Maker) -> None:
+    results = collect([make_run("one", [COPY, MASKS])])
+    cases = [Case("drop", "ant", name, "", 0, 1.0, "") for name in (COPY.title, MASKS.title)]
+    assert [case.method for case in of_trained(results, cases)] == [MASKS.title]
+    (gallery,), _ = galleries(results)
+    shown = {picture.case.method for group in gallery.failures for picture in group.pictures}
+    assert COPY.title not in shown
+    alone = collect([make_run("two", [COPY])])
+    assert of_trained(alone, cases[:1]) == cases[:1], "where nothing else is, it is shown"
 
 
 def test_swapped_ids_are_found_in_stored_masks(

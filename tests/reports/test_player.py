@@ -21,6 +21,7 @@ from reports import galleries as galleries_module
 from reports.combine import collect
 from reports.footage import load_footage, spread
 from reports.galleries import galleries
+from reports.looks import styles
 from reports.overlays import STILLS, blend, webp
 from reports.player import FRAMES, QUALITY, as_script, clip_data, encode_runs, frame_scores
 
@@ -79,12 +80,33 @@ def test_clip_data(make_run: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(frame["image"].startswith("data:image/webp") for frame in data["frames"])
     assert data["scored"] == list(range(1, 9)), "the curve has all scored frames"
     a, gpu = data["methods"]
+    look = styles(results)["A"]
+    assert (a["kind"], a["colour"], a["outline"]) == (look.kind, look.colour, look.outline)
     assert a["J"] == [round(500 * (value + 0.9)) for value in ramp], "mean over objects"
     assert a["F"] == [500] * 8
     assert (gpu["masks"], gpu["reason"], gpu["J"]) == ([None] * 4, "skipped", [])
     mask = decode_runs(a["masks"][1], 80 * 45).reshape(45, 80)
     assert mask[10:30, 19:39].all()
     assert mask.sum() == 20 * 20
+
+
+def test_frames_of_worst_cases_are_shown(make_run: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few frames fit, but the one in which a method has lost its object is among them."""
+    falling = (0.9, 0.9, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0)
+    jobs = [FakeJob("ant", {1: (falling, falling, None)})]
+    run = make_run("one", [FakeMethod("a", jobs)], sequences=["ant"])
+    with_frames(run, monkeypatch)
+    results = collect([run])
+    (dataset,) = results.datasets.values()
+    assert load_footage(results, dataset, "ant", 3).picked == (0, 4, 9)
+    assert load_footage(results, dataset, "ant", 3, {7, 4, 99}).picked == (0, 4, 7, 9)
+    monkeypatch.setattr(galleries_module, "FEWEST_FRAMES", 3)
+    monkeypatch.setattr(galleries_module, "FRAMES", 3)
+    (gallery,), _ = galleries(results)
+    (picture,) = gallery.failures[0].pictures
+    assert picture.case.frame == 7
+    frames = json.loads(gallery.sequences[0].data)["frames"]
+    assert [frame["index"] for frame in frames] == [0, 4, 7, 9]
 
 
 def test_scores_are_those_of_the_shown_seed(

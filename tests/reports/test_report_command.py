@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from fake_runs import COPY, MASKS, write_run
+from fake_runs import COPY, MASKS, two, write_run
 from typer.testing import CliRunner, Result
 
 from bench.cli import app
@@ -78,6 +79,40 @@ def test_report_of_a_suite(tmp_path: Path, call: Callable[..., Result]) -> None:
     assert all(",Low," in line for line in differences[1:]), "all are differences from the source"
 
 
+def families(folder: Path) -> dict[str, set[str]]:
+    """The second methods of each family of differences."""
+    table = pd.read_csv(folder / "differences.csv")
+    return {str(name): set(group["second"]) for name, group in table.groupby("family")}
+
+
+def test_a_suites_baseline_groups_and_descriptions(
+    tmp_path: Path, call: Callable[..., Result]
+) -> None:
+    suite = tmp_path / "suite"
+    middle = replace(MASKS, name="middle", variant="Middle", row="Middle", jobs=two(0.6, 0.6))
+    for name, method in {"Low": LOW, "High": HIGH, "Middle": middle}.items():
+        write_run(suite / name, [method], masks=False)
+    rows = {"Low": {}, "High": {"group": "Of their own"}, "Middle": {"description": "In between."}}
+    about = {"title": "T", "gap": ["Low", "High"], "baseline": "Middle", "rows": rows}
+    write_json(suite / "experiment.json", about)
+    done = call("report", "suite")
+    assert done.exit_code == 0
+    assert "Of their own" in done.output
+    page = (suite / "report/index.html").read_text()
+    assert "In between." in page
+    assert "<span>Of their own</span>" in page
+    found = families(suite / "report")
+    assert found["baseline"] == {"Middle"}
+    assert found["all pairs"] == {"Middle", "Low"}
+    assert call("report", "suite", "--baseline", "Low", "--out", "other").exit_code == 0
+    assert families(tmp_path / "other")["baseline"] == {"Low"}
+    write_json(suite / "experiment.json", about | {"baseline": "Never ran", "gap": None})
+    done = call("report", "suite", "--out", "third")
+    assert done.exit_code == 0
+    assert "No baseline: Never ran did not run." in done.output
+    assert set(families(tmp_path / "third")) == {"all pairs"}
+
+
 def test_an_end_that_did_not_run(tmp_path: Path, call: Callable[..., Result]) -> None:
     write_run(tmp_path / "suite/Low", [LOW], masks=False)
     write_json(tmp_path / "suite/experiment.json", {"title": "T", "gap": ["Low", "High"]})
@@ -102,7 +137,7 @@ def test_help_names_every_rule(call: Callable[..., Result]) -> None:
 def test_a_suite_is_recorded_when_it_ran_and_wrong_input_leaves_nothing(
     call: Callable[..., Result], tmp_path: Path
 ) -> None:
-    rows = "rows: {Copy: {method: copy}}"
+    rows = "rows: {Copy: {method: copy, description: Stands still.}}\nbaseline: Copy"
     (tmp_path / "s.yaml").write_text(f"title: T\ncomparison: controlled\n{rows}\ndata: [davis16]")
     (tmp_path / "t.yaml").write_text(
         f"title: T\ncomparison: controlled\n{rows}\ndata: [synthetic]\n"
@@ -113,4 +148,10 @@ def test_a_suite_is_recorded_when_it_ran_and_wrong_input_leaves_nothing(
     ran = call("suite", "t.yaml", "--out", "right", "--sequences", "easy-0-coffee")
     assert ran.exit_code == 0, ran.output
     record = json.loads((tmp_path / "right" / "experiment.json").read_text())
-    assert record == {"title": "T (controlled)", "gap": None}
+    assert record == {
+        "title": "T (controlled)",
+        "gap": None,
+        "baseline": "Copy",
+        "rows": {"Copy": {"group": "", "description": "Stands still."}},
+    }
+    assert "Stands still." in (tmp_path / "right/report/index.html").read_text()

@@ -159,6 +159,59 @@ def test_seeds_are_averaged_in_shown_tables_only(make_run: Maker) -> None:
     assert r"60.0 $\pm$ 14.1" in table_latex(results)
 
 
+def test_how_many_seeds_figures_are_over(make_run: Maker) -> None:
+    three = [*two(0.5, 0.5), *two(0.7, 0.7, seed=1), *two(0.6, 0.6, seed=2)]
+    both = [*two(0.2, 0.2), *two(0.3, 0.3, seed=1)]
+    one = make_run("one", [FakeMethod("a", three), FakeMethod("b", two(0.1, 0.1))])
+    assert "±: standard deviation over 3 seeds." in table_markdown(collect([one]))
+    another = make_run("two", [FakeMethod("c", both)])
+    text = table_markdown(collect([one, another]))
+    assert "±: standard deviation over seeds, 2 of C; 3 of A." in text
+
+
+def test_seeds_that_gave_the_same_scores_count_once(make_run: Maker) -> None:
+    same = [job for seed in (0, 1, 2) for job in two(0.3, 0.7, seed=seed)]
+    run = make_run("one", [FakeMethod("a", same), COPY])
+    results = collect([run])
+    (dataset,) = results.datasets.values()
+    assert {line.info.label: line.seeds_counted for line in lines_of(results, dataset)} == {
+        "A": 1,
+        COPY.title: 1,
+    }
+    for text in (table_markdown(results), table_latex(results), printed(run)):
+        assert "±" not in text.replace(r"$\pm$", "±")
+        assert "All seeds gave the same scores, which count once: A." in text
+    # One score that is the same by chance does not make all seeds the same.
+    close = [*two(0.9, 0.9), *two(0.8, 0.8, seed=1)]
+    text = table_markdown(collect([make_run("two", [FakeMethod("b", close)])]))
+    assert "100.0 ± 0.0" in text, "recall is 100 for both"
+
+
+def test_groups_have_headings_in_every_table(make_run: Maker) -> None:
+    rows = {"Low": {"group": ""}, "High": {"group": "Own_encoders | more"}}
+    fakes = [replace(COPY, variant=name, row=name) for name in ("Low", "High")]
+    run = make_run("one", fakes)
+    results = collect([run], rows)
+    in_csv = read(table_csv(results)).set_index("variant")["group"].fillna("")
+    assert in_csv.to_dict() == {"Low": "", "High": "Own_encoders | more"}
+    table = [line for line in table_markdown(results).splitlines() if line.startswith("|")]
+    starts = [line.replace(r"\|", "/").split(" |")[0] for line in table[2:]]
+    assert starts == ["| Low", "| *Own_encoders / more*", "| High"]
+    cells = {line.replace(r"\|", "").count("|") for line in table}
+    assert len(cells) == 1, "every row has as many cells"
+    latex = table_latex(results).splitlines()
+    heading = latex.index(
+        r"\midrule \multicolumn{11}{l}{\textit{Own\_encoders \textbar{} more}} \\"
+    )
+    assert latex[heading - 1].startswith("Low &")
+    assert latex[heading + 1].startswith("High &")
+    console = Console(file=io.StringIO(), width=120)
+    print_table([run], console, rows)
+    words = [line.split("  ")[0].strip() for line in console.file.getvalue().splitlines()]
+    order = [words.index(word) for word in ("Low", "Own_encoders | more", "High")]
+    assert order == sorted(order)
+
+
 def test_seen_and_unseen(make_run: Maker) -> None:
     jobs = [FakeJob("ant", {1: (0.8, 0.6, True), 2: (0.4, 0.2, False), 3: (0.6, 0.2, False)})]
     run = make_run("one", [FakeMethod("a", jobs)], sequences=["ant"])

@@ -104,7 +104,8 @@ def test_the_table_says_what_was_left_out(results: Results) -> None:
 def test_the_page_and_the_files(runs: list[Run], results: Results) -> None:
     page, _ = make_page(results, [])
     assert [table.title for table in page.classes] == ["Scenes, val, semantic"]
-    (fact,) = (value for name, value in page.runs[0].facts if name.startswith("Classes"))
+    facts = page.provenance.facts[0].facts
+    (fact,) = (value for name, value in facts if name.startswith("Classes"))
     assert fact.startswith("cat, dog; categories of objects: scene-0 bird, bird")
     assert "classes.yaml" in fact
     reasons = [row for row in page.unfinished if row.sequences == "scene-0"]
