@@ -37,6 +37,8 @@ from bench.training import (
     schedule,
     train,
 )
+from datasets.synthetic.clips import SyntheticClips
+from datasets.synthetic.stills import SyntheticStills
 from methods.adversarial.adversary_settings import (
     AlignmentSettings,
     ClusterSettings,
@@ -487,11 +489,15 @@ def test_every_tap_is_ablated_and_exists() -> None:
 # ---------------------------------------------------------------------------------- null control
 
 
-CONTROL_STEPS = 40
+CONTROL_STEPS = 50
 SEEDS = range(3)
 ALIGNED = (
     AlignmentSettings(tap="embed", weight=0.03, discriminator=DiscriminatorSettings(dropout=0.0)),
 )
+
+
+SIZE = {"height": 64, "width": 96}
+"""The suite's own synthetic data, tiny: stills as they are, clips in low light and compressed."""
 
 
 def short_training(folder: Path, seed: int, **changes: Any) -> tuple[float, float]:
@@ -503,11 +509,19 @@ def short_training(folder: Path, seed: int, **changes: Any) -> tuple[float, floa
         Mean intersection over union on frames of the videos, and the discriminator's accuracy, NaN
         where there is none.
     """
-    recipe = {"images": 4, "tokens": 512, "batch_norm": BatchNormSettings(evaluation="image")}
+    recipe = {
+        "images": 4,
+        "tokens": 512,
+        "batch_norm": BatchNormSettings(evaluation="image"),
+        "augmentation": AugmentationSettings(crop=64),
+    }
     settings = AdaptationSettings(**(SMALL | recipe | changes))
     request = TrainingRequest("adv", folder, Budget(iterations=CONTROL_STEPS), seed)
-    data = [ShapeImages(count=100), ShapeVideos(light=0.7)]
-    task = training_task(NetworkSettings(), settings, data, request)
+    stills = SyntheticStills(None, "train", images=60, **SIZE)
+    clips = SyntheticClips(
+        None, "train", sequences=12, frames=5, low_light=0.6, compression=0.5, **SIZE
+    )
+    task = training_task(NetworkSettings(), settings, [stills, clips], request)
     model: Any = task.model.train()
     optimiser = torch.optim.AdamW(task.parameters, 1e-3)
     segmenter, *discriminators = optimiser.param_groups
@@ -522,10 +536,9 @@ def short_training(folder: Path, seed: int, **changes: Any) -> tuple[float, floa
         torch.nn.utils.clip_grad_norm_(task.clip_parameters, 1.0)
         optimiser.step()
     model.eval()
-    videos = data[1]
-    pictures = [videos.picture(name, frame) for name in videos.sequences() for frame in (0, 4)]
-    frames = torch.from_numpy(np.stack([image for image, _ in pictures]))
-    masks = torch.from_numpy(np.stack([mask for _, mask in pictures]))
+    seen = [(video, number) for video in clips for number in (0, 4)]
+    frames = torch.from_numpy(np.stack([video.load_frame(number) for video, number in seen]))
+    masks = torch.from_numpy(np.stack([video.load_mask(number) for video, number in seen]))
     with torch.no_grad():
         output = model.network(model.normalise(frames.permute(0, 3, 1, 2)[:, None]))
     overlap = float(np.mean(foreground_iou(output.foreground, masks)))
