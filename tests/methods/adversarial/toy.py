@@ -38,9 +38,10 @@ GAP = 1.0
 
 RADIUS = 1.3
 NOISE = 0.2
-"""Chosen with the source alone, so that a movement of 1 costs it about as much as in the
-specification's toy (accuracy .93, there .91): the border between two classes is 1.13 from their
-centres."""
+"""A movement of 1 costs the source about as much as in the toy that is known (accuracy .93, there
+.91): the border between two classes is 1.13 from their centres. Of several such worlds this one was
+chosen for its narrow classes, which clusters need, by seeds 0 to 4; on seeds 5 to 9 the order of
+the methods is the same (source .89, global .70, clustered .92)."""
 
 NUISANCE = 4
 """Dimensions that tell nothing about the class."""
