@@ -1,7 +1,7 @@
 """What adversarial alignment is known to do, on a toy: see :mod:`tests.methods.adversarial.toy`.
 
-The numbers are those of the known toy (gap 1, lambda up to 1, 1,500 steps of Adam, clusters made anew
-every 100 steps). Only the order of the methods is asserted, not their accuracies.
+The numbers are those of the known toy (gap 1, lambda up to 1, 1,500 steps of Adam, clusters made
+anew every 100 steps). Only the order of the methods is asserted, not their accuracies.
 """
 
 from __future__ import annotations
