@@ -59,8 +59,8 @@ def names_of(lines: Sequence[Line]) -> Mapping[str, str]:
 
     The best and the worst of each kind of label regime have names, of what was not trained the best
     alone, those outside the controlled comparison by themselves; all have one where they are few.
-    What all methods of a kind share at the beginning of their labels, up to a comma, is left out: the
-    colour tells it.
+    What all methods of a kind share at the beginning of their labels, up to a comma, is left out:
+    the colour tells it.
     """
     kinds: dict[str, list[Line]] = {}
     alike: dict[tuple[str, str], list[Line]] = {}
