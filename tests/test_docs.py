@@ -57,12 +57,22 @@ def commands(text: str) -> Iterator[list[str]]:
             yield shlex.split(found[1] or found[2], comments=True)
 
 
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as its links call them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.M)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-") for text in plain}
+
+
 def unknown_links(page: Path) -> list[str]:
-    """Relative links of a page that lead nowhere."""
+    """Relative links of a page that lead nowhere, to a file or to a heading of one."""
     lost = []
     for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
-        path = target.partition("#")[0]
-        if not target.startswith(("http", "#")) and not (page.parent / path).exists():
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = page.parent / path if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
             lost.append(target)
     return lost
 
@@ -206,8 +216,11 @@ def test_wrong_commands_are_noticed(line: str, words: str) -> None:
 
 def test_wrong_pages_are_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("[here](nowhere.md) and `bench/nowhere.py`, `configs/methods/NAME.yaml`\n")
-    assert unknown_links(page) == ["nowhere.md"]
+    page.write_text(
+        "# A `page`\n[here](nowhere.md) and `bench/nowhere.py`, `configs/methods/NAME.yaml`\n"
+        "[this](#a-page), [that](#a-heading), [other](page.md#no-heading)\n"
+    )
+    assert unknown_links(page) == ["nowhere.md", "#a-heading", "page.md#no-heading"]
     assert unknown_files(page.read_text()) == ["bench/nowhere.py"]
     assert wrong_setting("imagenet.stride", [], False)
     assert wrong_setting("training.objective.nothing", ["crw"], True)

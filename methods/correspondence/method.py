@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from bench.dataset import Dataset
-from bench.errors import MethodError
+from bench.errors import ConfigError, MethodError
 from bench.method import (
     AddsObjects,
     Context,
@@ -131,6 +131,41 @@ def build_encoder(
     if name == VIDCOLOR:
         return PreactivationEncoder(PreactivationSettings())
     return Encoder(layout(ENCODERS[name]))
+
+
+def trainable_resnet(
+    method: str, settings: CorrespondenceSettings, preparation: str, request: TrainingRequest
+) -> Encoder:
+    """The encoder of a method that trains it by an objective for images of one preparation.
+
+    Args:
+        method: registered name, for messages.
+        settings: of the method.
+        preparation: the colours that the objective feeds.
+        request: seed, and the start weights if it names any.
+
+    Raises:
+        ConfigError: an encoder that is no ResNet, or another preparation.
+        MethodError: start weights that do not fit.
+    """
+    if settings.preparation != preparation:
+        raise ConfigError(
+            f"{method}.preparation",
+            repr(settings.preparation),
+            repr(preparation),
+            "Leave it as it is: the method is trained on these colours.",
+        )
+    encoder = build_encoder(settings.encoder, request.seed)
+    if not isinstance(encoder, Encoder):
+        raise ConfigError(
+            f"{method}.encoder",
+            repr(settings.encoder),
+            "a ResNet, whose stages can be compared",
+            "Name another encoder, for instance tiny.",
+        )
+    if request.start is not None:
+        load_encoder(encoder, request.start, settings.encoder)
+    return encoder
 
 
 @dataclass

@@ -11,6 +11,8 @@ From still images to masks, in the order in which they are best read:
 - ``segmentation``: one video, frame by frame.
 - ``losses``, ``model``, ``training``: how it learns.
 - ``method``: all of it under the harness.
+
+Its way of learning on the encoder that all label regimes share is in :mod:`methods.superfeatures`.
 """
 
 from methods.shls.method import SHLS

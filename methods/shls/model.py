@@ -74,6 +74,46 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
+def metric_loss(
+    superfeatures: Rows[Rows[Tensor]],
+    superpixels: Rows[Rows[Tensor]],
+    batch: Batch,
+    across_frames: bool,
+) -> Tensor:
+    """NT-Xent over superfeatures whose superpixels have the same or another label (section 4).
+
+    Args:
+        superfeatures: by sample and frame, float ``(N, S)``.
+        superpixels: by sample and frame, int64 ``(H, W)``, ids 1 .. N.
+        batch: whose labels count, each superpixel's being that of most of its pixels.
+        across_frames: whether superpixels of all frames of a sequence are compared, or those of
+            one frame (the authors).
+
+    Returns:
+        A scalar, the mean over sequences, or over frames.
+    """
+    losses = []
+    for sample, (of_frames, maps) in enumerate(zip(superfeatures, superpixels, strict=True)):
+        classes = batch.objects[sample] + 1
+        vectors = list(of_frames)
+        labels = [
+            majority(
+                ids,
+                batch.labels[sample, number].to(ids.device).long(),
+                len(vectors[number]),
+                classes,
+            )
+            for number, ids in enumerate(maps)
+        ]
+        if across_frames:
+            vectors, labels = [torch.cat(vectors)], [torch.cat(labels)]
+        losses += [
+            nt_xent(rows, sample_triplets(of_rows))
+            for rows, of_rows in zip(vectors, labels, strict=True)
+        ]
+    return torch.stack(losses).mean()
+
+
 class SHLSModel(nn.Module):
     """Networks and losses.
 
@@ -154,27 +194,10 @@ class SHLSModel(nn.Module):
         return losses
 
     def metric_loss(self, features: list[list[FrameFeatures]], batch: Batch) -> Tensor:
-        """NT-Xent over superfeatures whose superpixels have the same or another label."""
-        losses = []
-        for sample, frames in enumerate(features):
-            classes = batch.objects[sample] + 1
-            vectors = [frame.superfeatures for frame in frames]
-            labels = [
-                majority(
-                    frame.superpixels,
-                    batch.labels[sample, number].to(frame.superpixels.device).long(),
-                    frame.count,
-                    classes,
-                )
-                for number, frame in enumerate(frames)
-            ]
-            if self.across_frames:
-                vectors, labels = [torch.cat(vectors)], [torch.cat(labels)]
-            losses += [
-                nt_xent(rows, sample_triplets(of_rows))
-                for rows, of_rows in zip(vectors, labels, strict=True)
-            ]
-        return torch.stack(losses).mean()
+        """:func:`metric_loss` of a batch."""
+        vectors = [[frame.superfeatures for frame in frames] for frames in features]
+        superpixels = [[frame.superpixels for frame in frames] for frames in features]
+        return metric_loss(vectors, superpixels, batch, self.across_frames)
 
     def segmentation_loss(self, features: list[list[FrameFeatures]], batch: Batch) -> Tensor:
         """Cross-entropy of all frames after the first, the model's own masks being fed back."""

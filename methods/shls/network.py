@@ -179,13 +179,21 @@ class SuperfeatureHead(nn.Module):
 
 
 class SuperfeatureEmbedding(nn.Module):
-    """Superfeatures: S values per superpixel from its mean features at two levels (section 3.3)."""
+    """Superfeatures: S values per superpixel from its mean features at two levels (section 3.3).
 
-    def __init__(self, settings: NetworkSettings) -> None:
+    Args:
+        full_channels: of the full-resolution map, superpixel info included.
+        quarter_channels: of the quarter-resolution map, superpixel info included.
+        size: S.
+        variant: see :class:`SuperfeatureHead`.
+    """
+
+    def __init__(
+        self, full_channels: int, quarter_channels: int, size: int, variant: Variant
+    ) -> None:
         super().__init__()
-        size, variant = settings.superfeature_size, settings.variant
-        self.full = SuperfeatureHead(settings.full_channels, size, variant)
-        self.quarter = SuperfeatureHead(settings.quarter_channels, size, variant)
+        self.full = SuperfeatureHead(full_channels, size, variant)
+        self.quarter = SuperfeatureHead(quarter_channels, size, variant)
         self.combine = nn.Conv2d(2, 1, 1)
         self.rectified = variant == "paper"
 
@@ -195,8 +203,8 @@ class SuperfeatureEmbedding(nn.Module):
         """Embed the superpixels of one frame.
 
         Args:
-            full: ``(width + 3, H, W)``.
-            quarter: ``(4 width + 3, h, w)``.
+            full: ``(full_channels, H, W)``.
+            quarter: ``(quarter_channels, h, w)``.
             superpixels: int64 ``(H, W)``, ids 1 .. N.
             small_superpixels: the same map at ``(h, w)``; some ids may be gone.
 
@@ -316,6 +324,11 @@ class SHLSNetwork(nn.Module):
         super().__init__()
         self.settings = settings
         self.backbone = Backbone(settings.width)
-        self.superfeatures = SuperfeatureEmbedding(settings)
+        self.superfeatures = SuperfeatureEmbedding(
+            settings.full_channels,
+            settings.quarter_channels,
+            settings.superfeature_size,
+            settings.variant,
+        )
         self.modulator = FeatureModulator(settings)
         self.decoder = FeatureDecoder(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Rows
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,8 @@ CACHE = Path("checkpoints", "cache", "saliency")
 """Detected saliency, by image content, below the current folder."""
 
 
-class SHLSTrainingSettings(MethodSettings):
-    """How SHLS is trained. The defaults are ours; ``configs/methods/shls.yaml`` has the authors'.
+class PseudoSequenceTraining(MethodSettings):
+    """How superfeatures are learned from pseudo-sequences.
 
     Attributes:
         images: how many images are trained on, drawn by ``split_seed``; None for all but those
@@ -45,14 +46,7 @@ class SHLSTrainingSettings(MethodSettings):
         saliency_folder: of precomputed maps.
         sequences: how pseudo-sequences look.
         superpixels: of training frames.
-        window: side at which regions are decoded in training, see
-            :attr:`methods.shls.segmentation.SegmentationSettings.window`; one size for all
-            objects, so that they form a batch.
-        metric_weight: of NT-Xent; 0 trains without.
-        segmentation_weight: of the cross-entropy; 0 trains the superfeatures alone.
         across_frames: whether the metric loss compares superpixels of different frames.
-        teacher_forcing: share of regions taken from the true masks.
-        freeze: parts that keep their weights, for training in stages.
         batch_size: sequences per step and process.
         learning_rate: peak, of AdamW.
         weight_decay: of AdamW.
@@ -68,17 +62,32 @@ class SHLSTrainingSettings(MethodSettings):
     saliency_folder: Path | None = None
     sequences: SequenceSettings = SequenceSettings()
     superpixels: SuperpixelSettings = SuperpixelSettings()
-    window: int | None = Field(default=128, ge=16, multiple_of=4)
-    metric_weight: float = Field(default=1.0, ge=0)
-    segmentation_weight: float = Field(default=1.0, ge=0)
     across_frames: bool = True
-    teacher_forcing: float = Field(default=0.5, ge=0, le=1)
-    freeze: tuple[Part, ...] = ()
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     clip_gradient: float | None = Field(default=5.0, gt=0)
     validate_every: int = Field(default=200, ge=1)
+
+
+class SHLSTrainingSettings(PseudoSequenceTraining):
+    """How SHLS is trained. The defaults are ours; ``configs/methods/shls.yaml`` has the authors'.
+
+    Attributes:
+        window: side at which regions are decoded in training, see
+            :attr:`methods.shls.segmentation.SegmentationSettings.window`; one size for all
+            objects, so that they form a batch.
+        metric_weight: of NT-Xent; 0 trains without.
+        segmentation_weight: of the cross-entropy; 0 trains the superfeatures alone.
+        teacher_forcing: share of regions taken from the true masks.
+        freeze: parts that keep their weights, for training in stages.
+    """
+
+    window: int | None = Field(default=128, ge=16, multiple_of=4)
+    metric_weight: float = Field(default=1.0, ge=0)
+    segmentation_weight: float = Field(default=1.0, ge=0)
+    teacher_forcing: float = Field(default=0.5, ge=0, le=1)
+    freeze: tuple[Part, ...] = ()
 
 
 class Samples:
@@ -108,7 +117,7 @@ class Samples:
         return Sample(made.frames, made.labels, np.stack(maps), made.objects)
 
 
-def split_images(count: int, settings: SHLSTrainingSettings) -> tuple[list[int], list[int]]:
+def split_images(count: int, settings: PseudoSequenceTraining) -> tuple[list[int], list[int]]:
     """Numbers of the images to train on and of those held out.
 
     A smaller ``images`` draws a subset of the larger one's, so that ablations are nested.
@@ -127,6 +136,52 @@ def split_images(count: int, settings: SHLSTrainingSettings) -> tuple[list[int],
             "Name a larger dataset, or set training.images and training.held_out.",
         )
     return rest[:wanted], held_out
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training sees.
+
+    Attributes:
+        samples: endless, for training.
+        held_out: for validation, made of other images.
+        regime: the labels that this consumes.
+    """
+
+    samples: Samples
+    held_out: Samples
+    regime: LabelRegime
+
+
+def material(
+    settings: PseudoSequenceTraining, data: Rows[Dataset], request: TrainingRequest
+) -> Material:
+    """Pseudo-sequences made of datasets of still images, which are put together.
+
+    Raises:
+        ConfigError: videos instead of images, too few images.
+        DataError: broken images, missing maps.
+    """
+    images = Images(data)
+    train, held_out = split_images(len(images), settings)
+    maps = SaliencyMaps(settings.saliency, settings.saliency_folder, CACHE)
+    side = 2 * settings.sequences.size
+
+    def samples(numbers: list[int], seed: int, length: int) -> Samples:
+        sources = Sources(images, maps, side, numbers)
+        return Samples(
+            PseudoSequences(sources, settings.sequences, seed), settings.superpixels, length
+        )
+
+    return Material(
+        samples(train, request.seed, ENDLESS),
+        samples(held_out, settings.split_seed, settings.validation_sequences),
+        LabelRegime(
+            images=len(train),
+            image_labels=labels_used(settings.saliency),
+            note=f"{' and '.join(request.data)}, masks: {settings.saliency.replace('_', ' ')}",
+        ),
+    )
 
 
 def training_task(
@@ -156,12 +211,7 @@ def training_task(
         if is_official(tensors):
             tensors = from_official(tensors, request.start)
         load_strictly(network, tensors, request.start)
-    images = Images(data)
-    train, held_out = split_images(len(images), settings)
-    maps = SaliencyMaps(settings.saliency, settings.saliency_folder, CACHE)
-    side = 2 * settings.sequences.size
-    sources = Sources(images, maps, side, train)
-    validation = Sources(images, maps, side, held_out)
+    seen = material(settings, data, request)
     model = SHLSModel(
         network,
         segmentation.model_copy(update={"window": settings.window}),
@@ -175,14 +225,8 @@ def training_task(
     )
     return TrainingTask(
         model=model,
-        samples=Samples(
-            PseudoSequences(sources, settings.sequences, request.seed), settings.superpixels
-        ),
-        held_out=Samples(
-            PseudoSequences(validation, settings.sequences, settings.split_seed),
-            settings.superpixels,
-            settings.validation_sequences,
-        ),
+        samples=seen.samples,
+        held_out=seen.held_out,
         collate=collate,
         batch_size=settings.batch_size,
         parameters=[parameter for parameter in model.parameters() if parameter.requires_grad],
@@ -196,11 +240,7 @@ def training_task(
             "network": network.settings.model_dump(mode="json"),
             "training": settings.model_dump(mode="json"),
         },
-        regime=LabelRegime(
-            images=len(train),
-            image_labels=labels_used(settings.saliency),
-            note=f"{' and '.join(request.data)}, masks: {settings.saliency.replace('_', ' ')}",
-        ),
+        regime=seen.regime,
     )
 
 
