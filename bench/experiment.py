@@ -8,6 +8,8 @@ the others::
     OUT/weights/<row>.safetensors     weights of rows that were trained; beside them, as JSON, what
                                       was asked for
     OUT/trainings/<row>/              their trainings
+
+Rows that differ in their data alone share weights, which their label names.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Row:
     """One line of an experiment's table.
 
     Attributes:
-        name: what tables call it; unique in an experiment.
+        name: unique in an experiment; names its runs' folders.
         method: registered name.
         preset: of the method; None for its default.
         settings: of the method, by dotted key.
@@ -66,6 +68,11 @@ class Row:
         seeds: of the row; None for the experiment's.
         group: of rows that do not compare with the others; ``""`` for those that do.
         description: what reports say of it; ``""`` for what they say of its method.
+        variant: what tables call it; ``""`` for its name. Rows that differ in their data alone
+            share it, and their weights.
+        data: settings of the datasets that are segmented, by dotted key, ``DATASET.KEY``.
+        paper: what reports cite for it; ``""`` for its method's, or for nothing where it has a
+            description of its own.
     """
 
     name: str
@@ -77,11 +84,27 @@ class Row:
     seeds: Sequence[int] | None = None
     group: str = ""
     description: str = ""
+    variant: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    paper: str = ""
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.variant or self.name
 
     def folder(self, seed: int = 0) -> str:
         """Its name as a folder's."""
-        name = re.sub(r"[^\w.=,+-]+", "_", self.name).strip("_")
-        return f"{name}.seed{seed}" if seed else name
+        return _folder(self.name, seed)
+
+    def training_folder(self, seed: int = 0) -> str:
+        """The same of what tables call it, for its training and weights."""
+        return _folder(self.label, seed)
+
+
+def _folder(name: str, seed: int) -> str:
+    name = re.sub(r"[^\w.=,+-]+", "_", name).strip("_")
+    return f"{name}.seed{seed}" if seed else name
 
 
 @dataclass(frozen=True)
@@ -100,8 +123,9 @@ class Outcome:
 
 
 def row_notes(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
-    """What reports are told of rows besides their results, by name, in their order."""
-    return {row.name: {"group": row.group, "description": row.description} for row in rows}
+    """What reports are told of rows besides their results, by label, in their order."""
+    names = ("group", "description", "paper")
+    return {row.label: {name: getattr(row, name) for name in names} for row in rows}
 
 
 def text(value: Any) -> str:
@@ -134,6 +158,7 @@ def run_rows(
     for number, row in enumerate(rows, start=1):
         say(f"{number} of {len(rows)}: {row.name}")
         assignments = {f"{row.method}.{key}": item for key, item in row.settings.items()}
+        assignments |= row.data
         runs: list[Path] = []
         reason = None
         try:
@@ -166,7 +191,7 @@ def _requests(
     common: dict[str, Any] = {
         "methods": [row.method],
         "preset": row.preset,
-        "names": {row.method: row.name},
+        "names": {row.method: row.label},
     }
     if row.training is None:
         weights = {row.method: row.weights} if row.weights else {}
@@ -190,10 +215,10 @@ def trained_weights(
     """Weights of a row and seed; trained, or trained further, unless they are finished.
 
     Raises:
-        ConfigError: weights of the row's name exist, finished or not, and were asked for otherwise.
+        ConfigError: weights of that label exist, finished or not, and were asked for otherwise.
     """
-    path = out / "weights" / f"{row.folder(seed)}.safetensors"
-    folder = out / "trainings" / row.folder(seed)
+    path = out / "weights" / f"{row.training_folder(seed)}.safetensors"
+    folder = out / "trainings" / row.training_folder(seed)
     begun = (folder / WEIGHTS).exists()
     request, asked = path.with_suffix(".json"), _asked(row, training)
     if request.is_file() and (begun or path.is_file()):
@@ -218,7 +243,7 @@ def trained_weights(
         out=None if begun else folder,
         resume=folder if begun else None,
     )
-    with watching(row.name) as watch:
+    with watching(row.label) as watch:
         trained = train_method(row.method, choice, watch)
     assert trained is not None
     temporary = path.with_suffix(".tmp")
@@ -249,7 +274,7 @@ def _refuse_another(path: Path, row: Row, asked: Mapping[str, Any]) -> None:
     if differ:
         raise ConfigError(
             path,
-            f"another training of the row {row.name!r}: other {' and '.join(differ)}",
+            f"another training of the row {row.label!r}: other {' and '.join(differ)}",
             "what the row asks for now",
             "Give the row another name, the experiment another --out, or delete this file with the "
             "row's weights and training.",

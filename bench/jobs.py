@@ -180,6 +180,7 @@ def run_job(task: Task) -> Mapping[str, Any]:
             "flops": flops,
             "training_images": regime.images,
             "training_seconds": method.training_seconds(),
+            "training_steps": method.training_steps(),
             "device": job.device,
             "protocol": asdict(method.protocol()),
             "regime": {

@@ -205,6 +205,10 @@ class Method(abc.ABC):
         """How long the loaded weights were trained here; 0 for none, NaN where it is unknown."""
         return math.nan
 
+    def training_steps(self) -> float:
+        """How many optimiser steps that took; 0 for none, NaN where it is unknown."""
+        return 0.0 if self.training_seconds() == 0 else math.nan
+
     @abc.abstractmethod
     def begin(self, frame: Frame, mask: Mask) -> State:
         """Start on a video.

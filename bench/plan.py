@@ -181,7 +181,7 @@ def make_plan(config: RunConfig, assignments: Mapping[str, Any] | None = None) -
     mapping = given_classes(config)
     device = resolve_device(config.device)
     overrides = distribute(config, assignments or {})
-    choices = [_choose(name, config, overrides) for name in config.data]
+    choices = [choose_data(name, config, overrides) for name in config.data]
     data = {choice.label: choice for choice in choices}
     plan = Plan([], [], data)
     opened = {label: _selected(choice, config) for label, choice in data.items()}
@@ -274,7 +274,7 @@ def distribute(config: RunConfig, assignments: Mapping[str, Any]) -> dict[str, d
     Raises:
         ConfigError: a name that the run does not have, or a key that nothing in it knows.
     """
-    names = {*config.methods, *(_base_name(name) for name in config.data)}
+    names = {*config.methods, *(base_name(name) for name in config.data)}
     for owner in config.settings:
         if owner not in names:
             raise ConfigError(
@@ -323,19 +323,28 @@ def describe_difference(settings: Mapping[str, Any], default: Mapping[str, Any])
     return ",".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
 
 
-def _base_name(name: str) -> str:
+def base_name(name: str) -> str:
+    """``NAME`` of ``NAME-SPLIT``; :class:`ConfigError` for no dataset."""
     _, split = get_dataset(name)
     return name.removesuffix(f"-{split}") if split else name
 
 
-def _choose(name: str, config: RunConfig, overrides: Mapping[str, dict[str, Any]]) -> DataChoice:
+def choose_data(
+    name: str, config: RunConfig, overrides: Mapping[str, dict[str, Any]]
+) -> DataChoice:
+    """A dataset of a run, with its settings of :func:`distribute`; it is not opened.
+
+    Raises:
+        ConfigError: no such dataset, or one of still images.
+        DataError: its folder is not found.
+    """
     dataset, split = get_dataset(name)
     if not issubclass(dataset, VideoDataset):
         raise ConfigError(
             f"--data {name}", "a dataset of still images", "a video dataset",
             "Still images serve for training; `python -m bench list data` says which is which.",
         )  # fmt: skip
-    base = _base_name(name)
+    base = base_name(name)
     settings = overrides.get(base, {})
     changed = describe_difference(settings, {})
     label = f"{name}[{changed}]" if changed else name

@@ -49,7 +49,7 @@ SCORE_COLUMNS = (
 COST_COLUMNS = (
     "method", "variant", "dataset", "split", "sequence", "seed", "seconds", "cpu_seconds",
     "frames", "fps", "peak_memory_mb", "parameters", "flops", "training_images", "training_seconds",
-    "device",
+    "training_steps", "device",
 )  # fmt: skip
 
 CLASS_COLUMNS = (

@@ -64,6 +64,8 @@ class SuiteRow(BaseModel):
         group: heading under which tables show it, after rows without one; for rows that differ from
             those in more than what the suite is about. Ranks leave them out.
         description: what its card says; ``""`` for what the method's says.
+        paper: citation on its card. Without one, a row cites its method's, unless it has a
+            description: what the suite describes may be something else, such as a control.
     """
 
     model_config = _STRICT
@@ -76,6 +78,7 @@ class SuiteRow(BaseModel):
     seeds: list[int] | None = Field(default=None, min_length=1)
     group: str = ""
     description: str = ""
+    paper: str = ""
 
 
 class SuiteGap(BaseModel):
@@ -215,6 +218,7 @@ def rows_of(config: SuiteConfig, path: Path) -> list[Row]:
             row.seeds,
             row.group,
             row.description,
+            paper=row.paper,
         )
         for name, row in config.rows.items()
     ]

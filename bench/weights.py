@@ -45,6 +45,7 @@ class OwnWeights(FromCheckpoint, Trainable):
         trained_on: what the loaded weights consumed, set by ``load``; None where nothing says it.
         trained_for: seconds up to the loaded weights, without what they started from; 0 until
             some are loaded, NaN where nothing says it.
+        steps_taken: optimiser steps up to them, likewise.
     """
 
     packaged: ClassVar[Path]
@@ -54,6 +55,7 @@ class OwnWeights(FromCheckpoint, Trainable):
     context: Context
     trained_on: LabelRegime | None = None
     trained_for: float = 0.0
+    steps_taken: float = 0.0
 
     @classmethod
     def fits(cls, settings: MethodSettings, header: Mapping[str, Any]) -> bool:
@@ -105,11 +107,17 @@ class OwnWeights(FromCheckpoint, Trainable):
         weights = self.context.weights or self.find_weights(self.settings)
         if weights is not None:
             self.load(weights)
-            self.trained_for = float(header_of_file(weights).get("seconds", math.nan))
+            header = header_of_file(weights)
+            self.trained_for = float(header.get("seconds", math.nan))
+            self.steps_taken = float(header.get("iterations", math.nan))
 
     def training_seconds(self) -> float:
         """As recorded with the loaded weights; 0 for random ones."""
         return self.trained_for
+
+    def training_steps(self) -> float:
+        """As recorded with the loaded weights; 0 for random ones."""
+        return self.steps_taken
 
     def regime(self) -> LabelRegime:
         """As recorded with the loaded weights."""

@@ -69,6 +69,7 @@ def build(
     title: str | None = None,
     gap_folders: Sequence[Path] = (),
     rows: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    label_seconds: Mapping[str, float] = MappingProxyType({}),
 ) -> ReportFiles:
     """Write the report of one or several runs; each file appears whole or not at all.
 
@@ -85,7 +86,9 @@ def build(
         gap_folders: of ``python -m bench gap``, sections of the page;
             :func:`reports.gap.build_report` writes a page of them alone.
         rows: what is told of a suite's rows, by name: the ``group`` under whose heading tables show
-            a row, and the ``description`` on its card.
+            a row, and the ``description`` and ``paper`` on its card.
+        label_seconds: annotation time of one label, by kind; others than these count as in
+            :data:`bench.method.SECONDS_PER_LABEL`.
 
     Raises:
         ConfigError: the baseline or an end of the gap is no method of these runs.
@@ -103,7 +106,7 @@ def build(
     from reports.semantic import classes_csv
 
     measured = measured_gaps(gap_folders)
-    results = collect(runs, rows)
+    results = collect(runs, rows, label_seconds)
     baseline = baseline_label(results, baseline)
     gaps, unclosed = find_gaps(results, *gap) if gap else ([], [])
     if unclosed:
@@ -147,11 +150,12 @@ def print_table(
     runs: Sequence[Run],
     console: Console,
     rows: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    label_seconds: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Print the terminal table: labels, J&F, J, F, time and memory of every method and dataset.
 
-    ``rows`` is as :func:`build` takes it.
+    ``rows`` and ``label_seconds`` are as :func:`build` takes them.
     """
     from reports import terminal
 
-    terminal.print_table(runs, console, rows)
+    terminal.print_table(runs, console, rows, label_seconds)

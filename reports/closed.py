@@ -16,8 +16,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from reports.comparisons import MAIN, baseline_label
-from reports.drawing import INK, SOFT, Drawing, draw_figure, slug
-from reports.lines import MISSING
+from reports.drawing import (
+    INK,
+    SOFT,
+    Drawing,
+    below_the_line,
+    divide_groups,
+    draw_figure,
+    slug,
+)
+from reports.lines import MISSING, Number, about_seeds, over_seeds, rows_of, seeds_agree
 from reports.looks import styles
 from reports.page_tables import Cell, Head, Row, Table, sortable
 from reports.results import DATASET, DatasetInfo, Results
@@ -40,9 +48,8 @@ class Closed:
 
     Attributes:
         label: of the method.
-        mean: J&F in percent, over seeds.
-        deviation: standard deviation over seeds; NaN with one.
-        seeds: how many.
+        score: J&F in percent, over seeds.
+        seeds: how many count, one where all agree (see :func:`reports.lines.seeds_agree`).
         over_seeds: share of the gap over the seeds that both ends have too, with the interval for
             other trainings on these sequences.
         over_sequences: share of the gap over all seeds of each, with the interval for other
@@ -50,8 +57,7 @@ class Closed:
     """
 
     label: str
-    mean: float
-    deviation: float
+    score: Number
     seeds: int
     over_seeds: Estimate
     over_sequences: Estimate
@@ -65,15 +71,17 @@ class Gap:
         dataset: where it was measured.
         source: label of the method at its lower end.
         oracle: label of the method at its upper end.
-        ends: their mean J&F in percent, source first.
-        rows: every other complete method, in the order of their names.
+        ends: their J&F in percent, source first.
+        rows: every other complete method: group after group, in each in the order of their names.
+        same: labels of those of all whose seeds agree, of which one counts.
     """
 
     dataset: DatasetInfo
     source: str
     oracle: str
-    ends: tuple[float, float]
+    ends: tuple[Number, Number]
     rows: Sequence[Closed]
+    same: Sequence[str]
 
 
 def find_gaps(results: Results, source: str, oracle: str) -> tuple[list[Gap], list[str]]:
@@ -114,29 +122,44 @@ def _gap(
     results: Results, dataset: DatasetInfo, source: str, oracle: str, complete: Sequence[str]
 ) -> Gap:
     objects = dataset.rows(results.objects)
-    by_seed, by_sequence = {}, {}
-    for (method, variant), info in results.methods.items():
-        mine = objects[(objects["method"] == method) & (objects["variant"] == variant)]
-        if info.label in complete:
-            by_seed[info.label] = _means(mine)
-            by_sequence[info.label] = _shares(mine)
+    by_seed, by_sequence, scores, same = {}, {}, {}, []
+    infos = sorted(results.methods.values(), key=lambda info: results.groups.index(info.group))
+    for info in infos:
+        label = info.label
+        mine = objects[(objects["method"] == info.method) & (objects["variant"] == info.variant)]
+        if label not in complete:
+            continue
+        identical = seeds_agree(rows_of(results, dataset, info))
+        same += [label] if identical else []
+        by_seed[label] = _means(mine)
+        by_sequence[label] = _shares(mine)
+        scores[label] = over_seeds(list(by_seed[label].values()), identical)
     rows = []
     for label, of_seeds in by_seed.items():
         if label in (source, oracle):
             continue
-        scores = pd.Series(of_seeds)
+        three: Sequence[Mapping[Any, float]] = (of_seeds, by_seed[source], by_seed[oracle])
+        if {label, source, oracle} <= set(same):
+            three = _one_seed(three)
         rows.append(
             Closed(
                 label,
-                float(scores.mean()),
-                float(scores.std()),
-                len(scores),
-                _closed(of_seeds, by_seed[source], by_seed[oracle], "seed"),
+                scores[label],
+                1 if label in same else len(of_seeds),
+                _closed(three[0], three[1], three[2], "seed"),
                 _closed(by_sequence[label], by_sequence[source], by_sequence[oracle], "sequence"),
             )
         )
-    ends = [float(pd.Series(by_seed[label]).mean()) for label in (source, oracle)]
-    return Gap(dataset, source, oracle, (ends[0], ends[1]), rows)
+    return Gap(dataset, source, oracle, (scores[source], scores[oracle]), rows, same)
+
+
+def _one_seed(scores: Sequence[Mapping[Any, float]]) -> Sequence[Mapping[Any, float]]:
+    """Scores of a seed that all have; as they are where there is none.
+
+    Repeating what depends on no seed does not show what other trainings would reach.
+    """
+    common = [seed for seed in scores[0] if all(seed in each for each in scores)]
+    return [{seed: each[seed] for seed in common[:1]} if common else each for each in scores]
 
 
 def _means(objects: pd.DataFrame) -> dict[Any, float]:
@@ -171,27 +194,29 @@ def gap_table(results: Results, gap: Gap) -> Table:
     heads = [Head("Method", number=False), Head(MAIN, hint="mean ± standard deviation over seeds")]
     heads += [Head("Gap closed, %"), Head("95 %, over seeds"), Head("95 %, over sequences")]
     rows = []
-    for label, value in zip((gap.source, gap.oracle), gap.ends, strict=True):
+    for label, score in zip((gap.source, gap.oracle), gap.ends, strict=True):
         share = 0.0 if label == gap.source else 100.0
-        cells = [Cell(label, head=True, look=looks[label])]
-        cells += [Cell(f"{value:.1f}", value), Cell(f"{share:.0f}", share)]
-        rows.append(Row([*cells, Cell(MISSING), Cell(MISSING)], kinds[label]))
+        cells = [Cell(label, head=True, look=looks[label]), Cell(score.text(), score.mean)]
+        cells += [Cell(f"{share:.0f}", share), Cell(MISSING), Cell(MISSING)]
+        rows.append(Row(cells, kinds[label], results.group_of[label]))
     for row in gap.rows:
         share = 100 * row.over_sequences.value
         if math.isnan(share):
             share = 100 * row.over_seeds.value
-        spread = "" if math.isnan(row.deviation) else f" ± {row.deviation:.1f}"
         cells = [Cell(row.label, head=True, look=looks[row.label])]
-        cells.append(Cell(f"{row.mean:.1f}{spread}", row.mean))
+        cells.append(Cell(row.score.text(), row.score.mean))
         cells.append(Cell(MISSING if math.isnan(share) else percent(share), sortable(share)))
         cells += [_interval(row.over_seeds), _interval(row.over_sequences)]
-        rows.append(Row(cells, kinds[row.label]))
+        rows.append(Row(cells, kinds[row.label], results.group_of[row.label]))
+    # The ends stand first in their groups.
+    rows.sort(key=lambda row: results.groups.index(row.group))
     caption = (
         f"Share of the way from {gap.source} to {gap.oracle} in {MAIN}: (method − source) / "
         "(oracle − source). Intervals after Fieller, paired: one for other trainings tested on the "
         "same sequences, one for other sequences segmented by the same trainings."
     )
-    notes = [
+    notes = about_seeds({}, gap.same)
+    notes += [
         f"{row.label}, over {by}: {estimate.note}"
         for row in gap.rows
         for by, estimate in (("seeds", row.over_seeds), ("sequences", row.over_sequences))
@@ -219,10 +244,12 @@ def gap_figure(results: Results, gap: Gap) -> Drawing | None:
     if not rows:
         return None
     looks = styles(results)
+    groups = [results.group_of[row.label] for row in rows]
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=SOFT, linewidth=1)
         axes.axvline(100, color=SOFT, linewidth=1)
+        divide_groups(axes, groups)
         for place, row in enumerate(rows):
             look = looks[row.label]
             for estimate, shift, width in (
@@ -241,13 +268,13 @@ def gap_figure(results: Results, gap: Gap) -> Drawing | None:
         low, high = axes.get_xlim()
         axes.set_xlim(max(low, WIDEST[0]), min(high, WIDEST[1]))
         ends = zip((0, 100), (gap.source, gap.oracle), gap.ends, strict=True)
-        names = [f"{place}: {label} ({value:.1f})" for place, label, value in ends]
+        names = [f"{place}: {label} ({end.mean:.1f})" for place, label, end in ends]
         axes.set_xlabel("\n".join([f"gap closed in {MAIN}, %", *names]), color=INK)
 
     text = (
         f"Share of the way from {gap.source} to {gap.oracle} on {gap.dataset.label}. Thick: 95 % "
         "interval over trainings with other seeds, where there is one; thin: over other sequences. "
-        f"Nothing beyond {WIDEST[0]:.0f} and {WIDEST[1]:.0f} % is drawn."
+        f"Nothing beyond {WIDEST[0]:.0f} and {WIDEST[1]:.0f} % is drawn.{below_the_line(groups)}"
     )
     title = f"How much of the gap is closed, {gap.dataset.label}"
     return draw_figure("gap-closed", gap.dataset, title, text, draw, 1.6 + ROW * len(rows))
@@ -260,7 +287,7 @@ def gaps_csv(gaps: Sequence[Gap]) -> str:
         key = dict(zip(DATASET, gap.dataset.key, strict=True))
         for row in gap.rows:
             line: dict[str, Any] = {"source": gap.source, "oracle": gap.oracle, "method": row.label}
-            line |= {MAIN: row.mean, "deviation": row.deviation, "seeds": row.seeds}
+            line |= {MAIN: row.score.mean, "deviation": row.score.sd, "seeds": row.seeds}
             for name in ("over_seeds", "over_sequences"):
                 estimate: Estimate = getattr(row, name)
                 low, high = estimate.interval or (math.nan, math.nan)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bench.method import LabelRegime
-from reports.regimes import KINDS, regime_kind
+from bench.method import SECONDS_PER_LABEL, LabelRegime
+from reports.regimes import KINDS, annotation_hours, regime_kind
 from reports.results import (
     CELL,
     CLASS_COUNTS,
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 
 def collect(
-    runs: Sequence[Run], rows: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    runs: Sequence[Run],
+    rows: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    label_seconds: Mapping[str, float] = MappingProxyType({}),
 ) -> Results:
     """Combine runs and compute every score a report shows.
 
@@ -43,7 +45,9 @@ def collect(
 
     Args:
         runs: in any order.
-        rows: what is told of a suite's rows, by name: ``group`` and ``description``.
+        rows: what is told of a suite's rows, by name: ``group``, ``description`` and ``paper``.
+        label_seconds: annotation time of one label, by kind; others than these count as in
+            :data:`bench.method.SECONDS_PER_LABEL`.
 
     Raises:
         ValueError: no runs.
@@ -58,14 +62,16 @@ def collect(
     scores = _keep(_stack([table["scores"] for table in tables], score_columns), jobs)
     cost = _keep(_stack([table["cost"] for table in tables], [*CELL, "seconds", "frames"]), jobs)
     classes = _keep(_stack([table["classes"] for table in tables], CLASS_COUNTS), jobs)
-    methods, different = _method_infos(ordered, jobs, rows)
+    seconds = {**SECONDS_PER_LABEL, **label_seconds}
+    methods, different = _method_infos(ordered, jobs, rows, seconds)
     datasets = _dataset_infos(ordered, jobs, scores)
     objects = object_table(scores)
     protocols, mixed = _protocols(scores)
     table = seed_table(objects, cost, jobs, methods, datasets, protocols)
     notes = [note for note in unread if note] + notes + different + mixed
     found = (scores, cost, jobs, objects, table, methods, datasets)
-    return Results(ordered, *found, tuple(notes), classes, _groups(methods.values(), rows))
+    groups = _groups(methods.values(), rows)
+    return Results(ordered, *found, tuple(notes), classes, groups, seconds)
 
 
 def _groups(
@@ -163,7 +169,10 @@ def _keep(table: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _method_infos(
-    runs: Sequence[Run], jobs: pd.DataFrame, rows: Mapping[str, Mapping[str, str]]
+    runs: Sequence[Run],
+    jobs: pd.DataFrame,
+    rows: Mapping[str, Mapping[str, str]],
+    label_seconds: Mapping[str, float],
 ) -> tuple[dict[tuple[str, str], MethodInfo], list[str]]:
     """What the newest run says of each method, and a note where runs disagree."""
     records: dict[tuple[str, str], dict[str, Any]] = {}
@@ -206,10 +215,11 @@ def _method_infos(
                 note.get("description") or _description(record, regime),
                 regime,
                 _protocol(record.get("protocol") or {}),
-                "" if regime_kind(regime) == "no training" else record.get("paper") or "",
+                note.get("paper") or _paper(record, regime, bool(note.get("description"))),
                 origin(weights, regime),
                 alarms(weights),
                 note.get("group") or "",
+                annotation_hours(regime, label_seconds),
             )
         )
     infos.sort(key=lambda info: (info.label.lower(), info.method, info.variant))
@@ -226,6 +236,13 @@ def _description(record: Mapping[str, Any], regime: LabelRegime | None) -> str:
     if own and variant and variant == record.get("name"):
         return f"{record.get('title') or record.get('method')}: {own}"
     return own
+
+
+def _paper(record: Mapping[str, Any], regime: LabelRegime | None, described: bool) -> str:
+    """The method's citation, as far as this variant of it is what the paper is about."""
+    if described or regime_kind(regime) == "no training":
+        return ""
+    return record.get("paper") or ""
 
 
 def _regime(record: Mapping[str, Any] | None) -> LabelRegime | None:

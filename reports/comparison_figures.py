@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reports.comparisons import SCOPE, Comparison, against
-from reports.drawing import INK, PAPER, RULE, SOFT, Drawing, draw_figure
+from reports.drawing import (
+    INK,
+    PAPER,
+    RULE,
+    SOFT,
+    Drawing,
+    below_the_line,
+    divide_groups,
+    draw_figure,
+    quoted,
+)
 from reports.looks import styles
 from reports.results import Results
 
@@ -32,9 +41,7 @@ def differences(results: Results, comparison: Comparison, baseline: str | None =
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=1)
-        for row in range(1, len(found)):
-            if groups[row] != groups[row - 1]:
-                axes.axhline(row - 0.5, color=RULE, linewidth=1.5)
+        divide_groups(axes, groups)
         for row, each in enumerate(found):
             look = looks[each.first]
             if math.isfinite(each.low):
@@ -59,20 +66,15 @@ def differences(results: Results, comparison: Comparison, baseline: str | None =
     chosen = "" if label == baseline else ", which has the best mean"
     if chosen and len(results.groups) > 1 and not results.group_of[label]:
         chosen += " of the rows without a group"
-    below = [group for group in dict.fromkeys(groups) if group]
     text = (
         f"Paired differences of J&F on {comparison.dataset.label} from {label}{chosen}, with 95 % "
         f"bootstrap intervals over sequences, each by itself, {SCOPE}. Filled: significant at 5 % "
         "after Holm's correction over all of them, so an interval can exclude zero where the "
-        f"marker is hollow.{f' Below the line: {_quoted(below)}.' if below else ''}"
+        f"marker is hollow.{below_the_line(groups)}"
     )
     title = f"Which differences hold on other videos, {comparison.dataset.label}"
     height = 1.0 + ROW * len(found)
     return draw_figure("differences", comparison.dataset, title, text, draw, height)
-
-
-def _quoted(groups: Sequence[str]) -> str:
-    return ", then ".join(f"“{group}”" for group in groups)
 
 
 def ranks(results: Results, comparison: Comparison) -> Drawing:
@@ -134,7 +136,7 @@ def ranks(results: Results, comparison: Comparison) -> Drawing:
         f"{_friedman(ranking.p_value)}"
     )
     if len(results.groups) > 1:
-        text += f" Not ranked: {_quoted(results.groups[1:])}."
+        text += f" Not ranked: {quoted(results.groups[1:])}."
     title = f"Ranks, {comparison.dataset.label}"
     height = 1.2 + ROW * len(names)
     return draw_figure("ranks", comparison.dataset, title, text, draw, height)

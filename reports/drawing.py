@@ -124,6 +124,24 @@ class Drawing:
         return f'{head} role="img" aria-labelledby="{self.name}-caption">{rest}'
 
 
+def divide_groups(axes: Axes, groups: Sequence[str]) -> None:
+    """Lines across a figure of one row per method, where a group ends and another begins."""
+    for row in range(1, len(groups)):
+        if groups[row] != groups[row - 1]:
+            axes.axhline(row - 0.5, color=RULE, linewidth=1.5)
+
+
+def below_the_line(groups: Sequence[str]) -> str:
+    """What a caption says of such lines; nothing where there is none."""
+    below = [group for group in dict.fromkeys(groups) if group]
+    return f" Below the line: {quoted(below)}." if below else ""
+
+
+def quoted(groups: Sequence[str]) -> str:
+    """``"“one”, then “another”"``."""
+    return ", then ".join(f"“{group}”" for group in groups)
+
+
 def score_limits(axes: Axes, lowest: Sequence[float], highest: Sequence[float]) -> None:
     """A readable range of scores that does not blow up small differences and clips no error bar.
 
@@ -167,8 +185,13 @@ def draw_figure(
     draw: Callable[[Axes], None],
     height: float,
     legend: Sequence[str] = (),
+    name_points: Callable[[Axes], None] | None = None,
 ) -> Drawing:
-    """Draw a figure of one pair of axes on a dataset, as :func:`sheet` does."""
+    """Draw a figure of one pair of axes on a dataset, as :func:`sheet` does.
+
+    ``name_points`` writes names beside points, for which it has to know the final layout: it is
+    called when all that takes room is there.
+    """
 
     def draw_sheet(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -183,6 +206,8 @@ def draw_figure(
                 handlelength=2.2,
                 columnspacing=1.4,
             )
+        if name_points is not None:
+            name_points(axes)
 
     return sheet(f"{kind}-{slug(dataset)}", title, text, height, draw_sheet)
 

@@ -10,39 +10,12 @@ import numpy as np
 
 from reports.drawing import SOFT
 from reports.lines import Line
+from reports.placement import PLACES, SHARES, Obstacles, Place, best_places
 from reports.regimes import UNTRAINED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
-    from matplotlib.transforms import Bbox
-
-OFFSETS = (
-    (7, 0, "left", "center"),
-    (-7, 0, "right", "center"),
-    (0, 6, "center", "bottom"),
-    (0, -6, "center", "top"),
-    (5, 5, "left", "bottom"),
-    (5, -5, "left", "top"),
-    (-5, 5, "right", "bottom"),
-    (-5, -5, "right", "top"),
-    (0, 18, "center", "bottom"),
-    (0, -18, "center", "top"),
-    (14, 12, "left", "bottom"),
-    (14, -12, "left", "top"),
-    (-14, 12, "right", "bottom"),
-    (-14, -12, "right", "top"),
-    (0, 32, "center", "bottom"),
-    (0, -32, "center", "top"),
-    (22, 24, "left", "bottom"),
-    (22, -24, "left", "top"),
-    (-22, 24, "right", "bottom"),
-    (-22, -24, "right", "top"),
-)
-"""Places of a name around its point, in points, the preferred ones first."""
-
-NEAR = 8
-"""The first ones need no line from the name to its point."""
 
 SIZE = 7.5
 """Of the names, in points."""
@@ -93,10 +66,10 @@ def _shared_words(lines: Sequence[Line]) -> str:
 
 def place_labels(
     axes: Axes,
-    xs: Sequence[float],
-    ys: Sequence[float],
+    points: Sequence[tuple[float, float]],
     names: Sequence[str],
     avoid: Sequence[tuple[float, float]] = (),
+    strokes: Sequence[Sequence[tuple[float, float]]] = (),
 ) -> None:
     """Write a name beside each point; where no place is free, the one that covers least.
 
@@ -104,51 +77,45 @@ def place_labels(
 
     Args:
         axes: where.
-        xs: of the points.
-        ys: of the points.
+        points: that have names.
         names: of the points.
         avoid: other points that no name should cover.
+        strokes: corners of lines that no name should cover.
     """
     figure = axes.get_figure(root=True)
     if figure is None:
         raise ValueError("axes without a figure have no place for names")
+    if not names:
+        return
     # Positions are final only after layout.
     figure.draw_without_rendering()
-    pixels = axes.transData.transform([*zip(xs, ys, strict=True), *avoid])
-    taken = [_around(x, y, 4.0 * figure.dpi / 72) for x, y in pixels]
-    inside = axes.get_window_extent()
-    point = figure.dpi / 72
-    for x, y, (right, up), name in zip(xs, ys, pixels, names, strict=False):
-        width, height = _size(axes, name, (x, y))
-        boxes = [
-            _box(right + point * dx, up + point * dy, width, height, horizontal, vertical)
-            for dx, dy, horizontal, vertical in OFFSETS
-        ]
-        # Rounded, so that of places that cover nothing the preferred one is taken.
-        costs = [
-            round(sum(_shared(box, other) for other in taken) + _outside(box, inside))
-            for box in boxes
-        ]
-        place = costs.index(min(costs))
-        _write(axes, name, (x, y), place)
-        taken.append(boxes[place])
+    scale = 72 / figure.dpi
+    placed = scale * axes.transData.transform([*points, *avoid])
+    lines = [scale * axes.transData.transform(corners) for corners in strokes]
+    obstacles = Obstacles.of(placed, lines, scale * np.array(axes.get_window_extent().extents))
+    pairs = list(zip(points, names, strict=True))
+    sizes = scale * np.array([_size(axes, name, point) for point, name in pairs])
+    places = best_places(placed[: len(names)], sizes, obstacles)
+    for (point, name), place in zip(pairs, places, strict=True):
+        _write(axes, name, point, place)
 
 
-def _write(axes: Axes, name: str, point: tuple[float, float], place: int = 0) -> Annotation:
-    """A name at one of the offsets from a point, with a line to it unless it is near."""
-    right, up, horizontal, vertical = OFFSETS[place]
+def _write(axes: Axes, name: str, point: tuple[float, float], place: Place) -> Annotation:
+    """A name at a place beside a point, with a line to it unless it is near."""
     leader = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
+    # The line begins where the text is aligned to the place, not in its middle.
+    leader["relpos"] = (SHARES[place.horizontal], SHARES[place.vertical])
     text = axes.annotate(
         name,
         point,
-        (right, up),
+        (place.right, place.up),
         textcoords="offset points",
-        ha=horizontal,
-        va=vertical,
+        ha=place.horizontal,
+        va=place.vertical,
         fontsize=SIZE,
         linespacing=0.95,
         color=SOFT,
-        arrowprops=None if place < NEAR else leader,
+        arrowprops=None if place.near else leader,
     )
     # The layout would otherwise make room for it.
     text.set_in_layout(False)
@@ -157,34 +124,7 @@ def _write(axes: Axes, name: str, point: tuple[float, float], place: int = 0) ->
 
 def _size(axes: Axes, name: str, point: tuple[float, float]) -> tuple[float, float]:
     """Width and height of a name in pixels; it has none beside a point outside the axes."""
-    text = _write(axes, name, point)
+    text = _write(axes, name, point, PLACES[0])
     box = text.get_window_extent()
     text.remove()
     return float(box.width), float(box.height)
-
-
-def _box(x: float, y: float, width: float, height: float, horizontal: str, vertical: str) -> Bbox:
-    """The area of a text that is aligned to a place."""
-    from matplotlib.transforms import Bbox
-
-    left = x - width * {"left": 0, "center": 0.5, "right": 1}[horizontal]
-    bottom = y - height * {"bottom": 0, "center": 0.5, "top": 1}[vertical]
-    return Bbox.from_bounds(left, bottom, width, height)
-
-
-def _around(x: float, y: float, radius: float) -> Bbox:
-    from matplotlib.transforms import Bbox
-
-    return Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
-
-
-def _outside(box: Bbox, inside: Bbox) -> float:
-    """Area of a box that lies outside another one, in square pixels."""
-    return float(box.width * box.height) - _shared(box, inside)
-
-
-def _shared(first: Bbox, second: Bbox) -> float:
-    """Area that two boxes have in common, in square pixels."""
-    width = min(first.x1, second.x1) - max(first.x0, second.x0)
-    height = min(first.y1, second.y1) - max(first.y0, second.y0)
-    return float(np.clip(width, 0, None) * np.clip(height, 0, None))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from reports.regimes import changed_costs
 from reports.results import COSTS, SCORES, SEEN_SCORES, DatasetInfo, MethodInfo, Results
 
 MISSING = "–"
@@ -129,21 +130,19 @@ def lines_of(results: Results, dataset: DatasetInfo) -> list[Line]:
 
     Lines without a score come last in their group.
     """
-    table = dataset.rows(results.table)
     shown = [*SCORES, *SEEN_SCORES, *COSTS]
     lines = []
-    for (method, variant), info in results.methods.items():
-        rows = table[(table["method"] == method) & (table["variant"] == variant)]
+    for info in results.methods.values():
+        rows = rows_of(results, dataset, info)
         if not len(rows):
             continue
-        with_scores = rows[rows["sequences"] > 0]
-        identical = len(with_scores) > 1 and len(with_scores[SCORES].drop_duplicates()) == 1
+        identical = seeds_agree(rows)
         lines.append(
             Line(
                 info,
                 dataset,
                 tuple(sorted(rows["seed"])),
-                len(with_scores),
+                int((rows["sequences"] > 0).sum()),
                 identical,
                 int(rows["sequences"].sum()),
                 int(rows["sequences_done"].sum()),
@@ -151,7 +150,7 @@ def lines_of(results: Results, dataset: DatasetInfo) -> list[Line]:
                 int(rows["failed"].sum()),
                 int(rows["skipped"].sum()),
                 _reason(dataset.rows(results.jobs), info),
-                {name: _over_seeds(rows[name], identical) for name in shown},
+                {name: over_seeds(rows[name], identical) for name in shown},
             )
         )
     lines.sort(key=lambda line: (results.groups.index(line.info.group), _worst_last(line)))
@@ -170,8 +169,28 @@ def _reason(jobs: pd.DataFrame, info: MethodInfo) -> str:
     return str(reasons[0]) if only_skips and len(reasons) == 1 else ""
 
 
-def _over_seeds(values: pd.Series, identical: bool) -> Number:
-    numbers = pd.to_numeric(values)
+def rows_of(results: Results, dataset: DatasetInfo, info: MethodInfo) -> pd.DataFrame:
+    """A method's rows of ``results.table`` on a dataset, one per seed."""
+    table = dataset.rows(results.table)
+    return table[(table["method"] == info.method) & (table["variant"] == info.variant)]
+
+
+def seeds_agree(rows: pd.DataFrame) -> bool:
+    """Whether several seeds of one method on one dataset have scores, and all of them the same.
+
+    So it is with a deterministic method and one file of weights. Every table counts such seeds
+    once, and shows no deviation.
+
+    Args:
+        rows: of ``results.table``, one per seed.
+    """
+    scored = rows[rows["sequences"] > 0]
+    return len(scored) > 1 and len(scored[SCORES].drop_duplicates()) == 1
+
+
+def over_seeds(values: Sequence[float] | pd.Series, identical: bool) -> Number:
+    """A figure over seeds; without a deviation where they agree, see :func:`seeds_agree`."""
+    numbers = pd.to_numeric(pd.Series(values))
     deviation = math.nan if identical else float(numbers.std(ddof=1))
     return Number(float(numbers.mean()), deviation)
 
@@ -222,14 +241,20 @@ def remarks(lines: Sequence[Line]) -> list[str]:
             "(n/m): only n of m sequences were scored, so the figure does not compare with "
             "complete rows."
         )
-    return found + _about_seeds(lines)
+    counts = {line.info.label: line.seeds_counted for line in lines}
+    return found + about_seeds(counts, [line.info.label for line in lines if line.identical])
 
 
-def _about_seeds(lines: Sequence[Line]) -> list[str]:
-    """Over how many seeds figures are means, where it is several or was to be."""
+def about_seeds(counts: Mapping[str, int], same: Sequence[str]) -> list[str]:
+    """Over how many seeds figures are means, where it is several or was to be.
+
+    Args:
+        counts: how many seeds count, by a method's label.
+        same: labels of the methods whose seeds all agree.
+    """
     by_count: dict[int, list[str]] = {}
-    for line in lines:
-        by_count.setdefault(line.seeds_counted, []).append(line.info.label)
+    for label, number in counts.items():
+        by_count.setdefault(number, []).append(label)
     several = {count: by_count[count] for count in sorted(by_count) if count > 1}
     found = []
     if len(several) == 1:
@@ -237,7 +262,6 @@ def _about_seeds(lines: Sequence[Line]) -> list[str]:
     elif several:
         each = "; ".join(f"{count} of {', '.join(labels)}" for count, labels in several.items())
         found.append(f"±: standard deviation over seeds, {each}.")
-    same = [line.info.label for line in lines if line.identical]
     if same:
         found.append(f"All seeds gave the same scores, which count once: {', '.join(same)}.")
     return found
@@ -272,7 +296,8 @@ def alarms(lines: Sequence[Line]) -> list[str]:
 def below(results: Results, dataset: DatasetInfo, lines: Sequence[Line]) -> list[str]:
     """All sentences below a dataset's table in a file or a terminal."""
     bold = [bold_caption(results, dataset)] if dataset.scored else []
-    return [*bold, *remarks(lines), *one_origin(lines), *alarms(lines)]
+    costs = changed_costs(results.label_seconds)
+    return [*bold, *remarks(lines), *costs, *one_origin(lines), *alarms(lines)]
 
 
 def hours(value: float) -> str:

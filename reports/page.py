@@ -23,10 +23,18 @@ from reports.page_tables import (
     difference_table,
     plural,
     result_table,
+    training,
 )
 from reports.provenance import Provenance, provenance
 from reports.published import PublishedTable, published_tables
-from reports.regimes import LabelCost, RegimeGroup, label_costs, label_counts, regime_groups
+from reports.regimes import (
+    LabelCost,
+    RegimeGroup,
+    changed_costs,
+    label_costs,
+    label_counts,
+    regime_groups,
+)
 from reports.results import DONE, ENTRY, PROTOCOL, DatasetInfo, MethodInfo, Results
 from reports.semantic import semantic_tables
 
@@ -84,6 +92,7 @@ class Page:
     published: Sequence[PublishedTable]
     cards: Sequence[Card]
     label_costs: Sequence[LabelCost]
+    changed_costs: Sequence[str]
     looks: Mapping[str, Style]
     figures: Sequence[Drawing]
     heats: Sequence[Heat]
@@ -163,7 +172,8 @@ def make_page(
         regimes=regime_groups(list(results.methods.values())),
         published=published_tables(results.datasets),
         cards=_cards(results),
-        label_costs=label_costs(),
+        label_costs=label_costs(results.label_seconds),
+        changed_costs=changed_costs(results.label_seconds),
         looks=styles(results),
         figures=figures,
         heats=[heat(results, dataset) for dataset in scored],
@@ -240,8 +250,9 @@ def _cards(results: Results) -> list[Card]:
                 ("Still images", images),
                 ("Videos", videos),
                 ("Human-drawn masks", f"{regime.annotated_masks:,}"),
-                (ANNOTATION, hours(regime.annotation_hours)),
+                (ANNOTATION, hours(info.annotation_hours)),
                 ("Pretraining", ", ".join(regime.pretraining) or "none"),
+                ("Training", _training(results, info)),
             ]
             if info.paper:
                 facts.append(("Paper", info.paper))
@@ -251,6 +262,15 @@ def _cards(results: Results) -> list[Card]:
             Card(info.label, looks[info.label], info.description, facts, note, counts, info.alarms)
         )
     return cards
+
+
+def _training(results: Results, info: MethodInfo) -> str:
+    """How long its weights were trained, a mean over seeds."""
+    table = results.table
+    rows = table[(table["method"] == info.method) & (table["variant"] == info.variant)]
+    # Datasets share weights, but a row without a finished job does not know them.
+    of_seeds = rows.groupby("seed")[["training_steps", "training_seconds"]].max().mean()
+    return training(of_seeds["training_steps"], of_seeds["training_seconds"])
 
 
 def _setting_names(infos: Any) -> list[str]:

@@ -25,7 +25,7 @@ from reports.lines import (
     several_origins,
 )
 from reports.looks import Style, styles
-from reports.regimes import label_counts
+from reports.regimes import changed_costs, label_counts
 from reports.results import DatasetInfo, Results
 
 
@@ -104,7 +104,7 @@ def result_table(results: Results, dataset: DatasetInfo) -> Table:
     looks = styles(results)
     rows = [_result_row(line, main, rest, looks[line.info.label]) for line in lines]
     caption = _caption(results, dataset, lines)
-    below = remarks(lines)
+    below = [*remarks(lines), *changed_costs(results.label_seconds)]
     return Table(slug(dataset), dataset.label, caption, heads, rows, below, alarms(lines))
 
 
@@ -176,7 +176,8 @@ def cost_table(results: Results, dataset: DatasetInfo) -> Table:
         Head("Video masks"),
         Head("Pretraining", number=False, hint="what the weights started from; not counted"),
         Head("Annotation", hint="estimated hours of human annotation"),
-        Head("Training", hint="time of training, where it happened here"),
+        Head("Training steps", hint="optimiser steps up to these weights; batches differ in size"),
+        Head("Training time", hint="up to these weights, without what they started from"),
         Head("Params"),
         Head("FLOPs", hint="of the last frame"),
         Head("FPS", hint="frames per second; of the processor's time on a CPU"),
@@ -191,9 +192,10 @@ def cost_table(results: Results, dataset: DatasetInfo) -> Table:
             row.cells.append(Cell(line.origin, classes="text origin"))
     caption = (
         "Images, video and labels are those of training; pretraining is listed, not counted. "
-        "Training time is known for weights that were trained here."
+        "Steps and time of training are known for weights that were trained here."
     )
-    return Table(slug(dataset), dataset.label, caption, heads, rows, one_origin(lines))
+    below = [*one_origin(lines), *changed_costs(results.label_seconds)]
+    return Table(slug(dataset), dataset.label, caption, heads, rows, below)
 
 
 def _cost_row(line: Line, look: Style) -> Row:
@@ -212,6 +214,7 @@ def _cost_row(line: Line, look: Style) -> Row:
         cells.append(_number(regime.video_masks, count_text))
         cells.append(Cell(", ".join(regime.pretraining) or "none", classes="text"))
     cells.append(_hours_cell(line))
+    cells.append(_number(line.numbers["training_steps"].mean, whole))
     cells.append(_number(line.numbers["training_seconds"].mean, duration))
     cells.append(_number(line.numbers["parameters"].mean, count_text))
     cells.append(_number(line.numbers["flops"].mean, count_text))
@@ -289,9 +292,23 @@ def count_text(count: float) -> str:
     return f"{count:g}"
 
 
+def whole(count: float) -> str:
+    """``"1,200"``."""
+    return f"{count:,.0f}"
+
+
 def rate(value: float) -> str:
     """Frames per second with three significant digits at most."""
     return count_text(value) if value >= 1000 else f"{value:.3g}"
+
+
+def training(steps: float, seconds: float) -> str:
+    """``"1,200 steps, 12 min"``, as far as it is known; ``"none"`` without any."""
+    if steps == 0 or seconds == 0:
+        return "none"
+    parts = [plural(round(steps), "step")] if math.isfinite(steps) else []
+    parts += [duration(seconds)] if math.isfinite(seconds) else []
+    return ", ".join(parts) or MISSING
 
 
 def duration(value: float) -> str:

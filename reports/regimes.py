@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -82,6 +83,11 @@ class LabelCost:
     seconds: float
     source: str
 
+    @property
+    def changed(self) -> bool:
+        """Whether it is not the default estimate."""
+        return self.seconds != SECONDS_PER_LABEL[self.kind]
+
 
 def regime_kind(regime: LabelRegime | None) -> str:
     """The kind of a regime, one of :data:`KINDS`.
@@ -112,20 +118,47 @@ def regime_groups(methods: Sequence[MethodInfo]) -> list[RegimeGroup]:
     return groups
 
 
-def label_costs() -> list[LabelCost]:
-    """The kinds of label that cost time, cheapest first."""
+def label_costs(seconds: Mapping[str, float]) -> list[LabelCost]:
+    """The kinds of label that cost time, by the default estimate the cheapest first.
+
+    Args:
+        seconds: per label, by kind.
+    """
     names = {"class": "an image's classes", "saliency": "an outline", "mask": "an object's mask"}
-    return [
-        LabelCost(kind, names[kind], seconds, SOURCES[kind])
-        for kind, seconds in SECONDS_PER_LABEL.items()
-        if seconds
+    costs = []
+    for kind, name in names.items():
+        own = SECONDS_PER_LABEL[kind]
+        source = SOURCES[kind]
+        if seconds[kind] != own:
+            source = f"as this report was told; otherwise {own:g} ({source})"
+        costs.append(LabelCost(kind, name, seconds[kind], source))
+    return costs
+
+
+def changed_costs(seconds: Mapping[str, float]) -> list[str]:
+    """A sentence where seconds per label are not the default ones; else nothing."""
+    changed = [
+        f"{cost.seconds:g} for {cost.name} (instead of {SECONDS_PER_LABEL[cost.kind]:g})"
+        for cost in label_costs(seconds)
+        if cost.changed
     ]
+    if not changed:
+        return []
+    return [f"Annotation counts other seconds per label than by default: {', '.join(changed)}."]
+
+
+def annotation_hours(regime: LabelRegime | None, seconds: Mapping[str, float]) -> float:
+    """Estimated hours of human annotation with these seconds per label; NaN without a regime."""
+    if regime is None:
+        return math.nan
+    counts = label_counts(regime)
+    return sum(seconds[kind] * count for kind, count in counts.items()) / 3600
 
 
 def label_counts(regime: LabelRegime | None) -> dict[str, int]:
     """How many labels of each kind training consumed, without kinds that cost nothing.
 
-    ``sum(counts[kind] * SECONDS_PER_LABEL[kind]) / 3600`` is the regime's ``annotation_hours``.
+    With :data:`bench.method.SECONDS_PER_LABEL`, :func:`annotation_hours` of them is the regime's.
     """
     counts: dict[str, int] = {}
     if regime is None:

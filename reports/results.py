@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bench.method import LabelRegime
+from bench.method import SECONDS_PER_LABEL, LabelRegime
 from reports.costs import CONSUMED, consumed, training_images
 from reports.regimes import regime_kind
 
@@ -50,6 +50,7 @@ COSTS = [
     "parameters",
     "flops",
     "training_seconds",
+    "training_steps",
 ]
 
 PROTOCOL = ["resolution", "stride", "memory", "top_k", "radius", "temperature", "label_resize"]
@@ -81,6 +82,8 @@ class MethodInfo:
         origin: whether its weights are the authors'.
         alarms: what the training of its weights raised alarm about, in sentences.
         group: of a suite's rows that do not compare with the others; ``""`` for those that do.
+        annotation_hours: estimated, with the report's seconds per label; NaN where the regime is
+            unknown.
     """
 
     method: str
@@ -93,6 +96,7 @@ class MethodInfo:
     origin: str = MEASURED
     alarms: tuple[str, ...] = ()
     group: str = ""
+    annotation_hours: float = math.nan
 
     @property
     def regime_kind(self) -> str:
@@ -103,11 +107,6 @@ class MethodInfo:
     def summary(self) -> str:
         """What it was trained on, in a phrase."""
         return self.regime.summary if self.regime else "unknown"
-
-    @property
-    def annotation_hours(self) -> float:
-        """Estimated hours of annotation; NaN where the regime is unknown."""
-        return self.regime.annotation_hours if self.regime else math.nan
 
 
 @dataclass(frozen=True)
@@ -162,6 +161,7 @@ class Results:
         classes: pixels by class, after combining, of runs under the semantic protocol; plus
             ``run_index``.
         groups: of methods, in the order of tables; first ``""``, of those that compare.
+        label_seconds: annotation time of one label in seconds, by kind.
     """
 
     runs: tuple[Run, ...]
@@ -175,6 +175,7 @@ class Results:
     notes: tuple[str, ...]
     classes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CLASS_COUNTS))
     groups: tuple[str, ...] = ("",)
+    label_seconds: Mapping[str, float] = field(default_factory=lambda: SECONDS_PER_LABEL)
 
     @property
     def unfinished(self) -> pd.DataFrame:
@@ -341,7 +342,7 @@ def _costs_of(cost: pd.DataFrame | None) -> dict[str, float]:
     if seconds > 0 and frames > 0:
         row["fps"] = frames / seconds
         row["seconds_per_frame"] = seconds / frames
-    for name in ("peak_memory_mb", "parameters", "training_seconds"):
+    for name in ("peak_memory_mb", "parameters", "training_seconds", "training_steps"):
         if name in cost:
             row[name] = float(pd.to_numeric(cost[name]).max())
     if "flops" in cost:

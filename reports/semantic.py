@@ -7,7 +7,7 @@ the other usual way, and can say otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench.semantic import BACKGROUND, ClassCounts, ClassMapping, SemanticScores, semantic_scores
 from reports.drawing import slug
-from reports.lines import Number
+from reports.lines import Number, about_seeds, over_seeds, rows_of, seeds_agree
 from reports.looks import styles
 from reports.page_tables import Cell, Head, Row, Table, sortable
 from reports.results import ROW, DatasetInfo, MethodInfo, Results
@@ -42,6 +42,8 @@ class ClassLine:
         coverage: mean over videos of the share of object pixels with a shared class.
         sequences: scored ones, over all seeds.
         expected: as many as there should be.
+        seeds: how many have class counts.
+        identical: whether they agree, see :func:`reports.lines.seeds_agree`.
     """
 
     info: MethodInfo
@@ -51,6 +53,8 @@ class ClassLine:
     coverage: Number
     sequences: int
     expected: int
+    seeds: int
+    identical: bool
 
     @property
     def mark(self) -> str:
@@ -85,35 +89,42 @@ def scores_by_row(classes: pd.DataFrame) -> dict[tuple[Any, ...], SemanticScores
 
 
 def class_lines(results: Results, dataset: DatasetInfo) -> list[ClassLine]:
-    """The lines of one dataset's table, best pooled mean IoU first; none without class counts."""
+    """The lines of one dataset's table: group after group, in each best pooled mean IoU first.
+
+    None without class counts.
+    """
     groups: dict[tuple[str, str], list[SemanticScores]] = {}
     for key, scores in scores_by_row(dataset.rows(results.classes)).items():
         groups.setdefault((str(key[0]), str(key[1])), []).append(scores)
     lines = []
     for method, seeds in groups.items():
         names = dict.fromkeys(name for scores in seeds for name in scores.classes)
-        rows = dataset.rows(results.table)
-        rows = rows[(rows["method"] == method[0]) & (rows["variant"] == method[1])]
+        rows = rows_of(results, dataset, results.methods[method])
+        identical = seeds_agree(rows)
+
+        def percent(values: Iterable[float], identical: bool = identical) -> Number:
+            return over_seeds([100 * value for value in values], identical)
+
         lines.append(
             ClassLine(
                 info=results.methods[method],
-                pooled=_over_seeds([scores.pooled for scores in seeds]),
-                averaged=_over_seeds([scores.averaged for scores in seeds]),
+                pooled=percent(scores.pooled for scores in seeds),
+                averaged=percent(scores.averaged for scores in seeds),
                 classes={
-                    name: _over_seeds([scores.classes.get(name, math.nan) for scores in seeds])
+                    name: percent(scores.classes.get(name, math.nan) for scores in seeds)
                     for name in names
                 },
-                coverage=_over_seeds([_mean(scores.coverage.values()) for scores in seeds]),
+                coverage=percent(_mean(scores.coverage.values()) for scores in seeds),
                 sequences=sum(len(scores.videos) for scores in seeds),
                 expected=int(rows["sequences_expected"].sum()),
+                seeds=len(seeds),
+                identical=identical,
             )
         )
-    return sorted(lines, key=lambda line: -_or_low(line.pooled.mean))
-
-
-def _over_seeds(values: Sequence[float]) -> Number:
-    numbers = pd.Series(values, dtype="float64") * 100
-    return Number(float(numbers.mean()), float(numbers.std(ddof=1)))
+    return sorted(
+        lines,
+        key=lambda line: (results.groups.index(line.info.group), -_or_low(line.pooled.mean)),
+    )
 
 
 def _mean(values: Any) -> float:
@@ -157,6 +168,7 @@ def semantic_table(results: Results, dataset: DatasetInfo) -> Table | None:
                     Cell(f"{line.sequences}/{line.expected}", line.sequences),
                 ],
                 line.info.regime_kind,
+                line.info.group,
             )
         )
     caption = (
@@ -180,8 +192,8 @@ def remarks(results: Results, dataset: DatasetInfo) -> list[str]:
     found = []
     if any(line.mark for line in lines):
         found.append("(n/m): only n of m sequences were scored.")
-    if any(not math.isnan(line.pooled.sd) for line in lines):
-        found.append("±: standard deviation over seeds.")
+    counts = {line.info.label: 1 if line.identical else line.seeds for line in lines}
+    found += about_seeds(counts, [line.info.label for line in lines if line.identical])
     if len({frozenset(line.classes) for line in lines}) > 1:
         found.append(
             "Methods share different classes with the data, so their means do not compare. "

@@ -21,6 +21,7 @@ from reports.lines import (
     seconds,
     several_origins,
 )
+from reports.regimes import label_costs
 from reports.results import PROTOCOL, ROW, SEEN_SCORES, Results, sequence_table
 
 
@@ -32,10 +33,11 @@ def full_table(results: Results) -> pd.DataFrame:
     rest = [column for column in results.table.columns if column not in first]
     table = results.table[first + rest]
     # Counts with gaps would otherwise be written as 8.0.
-    whole = ["annotated_masks", "parameters", "stride", "top_k"]
+    whole = ["annotated_masks", "parameters", "stride", "top_k", "training_steps"]
     whole += ["images", "videos", "video_masks", "images_and_frames"]
     counts = {name: pd.to_numeric(table[name]).astype("Int64") for name in whole}
-    return table.assign(**counts)
+    costs = ", ".join(f"{c.kind} {c.seconds:g}" for c in label_costs(results.label_seconds))
+    return table.assign(**counts, label_seconds=costs)
 
 
 def table_csv(results: Results) -> str:

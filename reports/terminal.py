@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def print_table(
-    runs: Sequence[Run], console: Console, rows: Mapping[str, Mapping[str, str]]
+    runs: Sequence[Run],
+    console: Console,
+    rows: Mapping[str, Mapping[str, str]],
+    label_seconds: Mapping[str, float],
 ) -> None:
     """Print the terminal table; see :func:`reports.print_table`."""
     # rich is not needed to write files.
@@ -39,7 +42,7 @@ def print_table(
     from reports import semantic
     from reports.combine import collect
 
-    results = collect(runs, rows)
+    results = collect(runs, rows, label_seconds)
     for dataset in results.datasets.values():
         lines = lines_of(results, dataset)
         table = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from reports.drawing import INK, SOFT, WIDTH, Drawing, draw_figure, legend_rows,
 from reports.labels import names_of, place_labels
 from reports.lines import Line, remarks
 from reports.looks import Style, hue, styles
-from reports.regimes import KINDS
+from reports.regimes import KINDS, changed_costs
 from reports.results import PUBLISHED, DatasetInfo, Results
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def against_hours(results: Results, dataset: DatasetInfo, lines: Sequence[Line])
             " Arrow: training started from weights that others had trained; labels of that "
             "pretraining are not in the hours, so such a point belongs further to the right."
         )
+    text += "".join(f" {sentence}" for sentence in changed_costs(results.label_seconds))
     title = f"What labels bought, {dataset.label}"
     return _scatter("against-hours", dataset, title, text, plane, styles(results))
 
@@ -220,9 +222,11 @@ def _scatter(
     """A point per method in the hue of its kind, the extremes of each kind named."""
     lines = [point.line for point in plane.points]
     grouped = any(line.info.group for line in lines)
+    named = names_of(lines)
 
     def draw(axes: Axes) -> None:
-        for point in plane.points:
+        # What has a name lies on top.
+        for point in sorted(plane.points, key=lambda each: each.line.info.label in named):
             _measured(axes, point, looks[point.line.info.label])
         others = [point.score for _, point in plane.others]
         score_limits(
@@ -245,7 +249,6 @@ def _scatter(
             axes.scatter(
                 crosses, others, marker="x", s=26, color=SOFT, linewidth=1.2, label=PUBLISHED
             )
-        _names(axes, plane)
 
     if any(line.partial for line in lines):
         text += f" Pale: partial. {remarks(lines)[0]}"
@@ -255,7 +258,9 @@ def _scatter(
     labels += [HIGHEST] if plane.front else []
     labels += [PUBLISHED] if plane.others else []
     height = HEIGHT + (0.8 if plane.others else 0) + 0.2 * legend_rows(labels)
-    return draw_figure(kind, dataset, title, text, draw, height, legend=labels)
+    return draw_figure(
+        kind, dataset, title, text, draw, height, labels, lambda axes: _names(axes, plane, named)
+    )
 
 
 def _kinds(lines: Sequence[Line]) -> list[str]:
@@ -291,13 +296,26 @@ def _measured(axes: Axes, point: Point, look: Style) -> None:
         axes.annotate("", place, (18, 0), textcoords="offset points", arrowprops=style)
 
 
-def _names(axes: Axes, plane: Plane) -> None:
+def _names(axes: Axes, plane: Plane, named: Mapping[str, str]) -> None:
     """Names beside the extremes of each kind and beside all published systems."""
-    named = names_of([point.line for point in plane.points])
-    points = [point for point in plane.points if point.line.info.label in named]
-    rest = [(point.x, point.y) for point in plane.points if point not in points]
-    xs = [point.x for point in points] + [x for x, _ in plane.others]
-    ys = [point.y for point in points] + [point.score for _, point in plane.others]
-    names = [named[point.line.info.label] for point in points]
+    shown = [point for point in plane.points if point.line.info.label in named]
+    points = [(point.x, point.y) for point in shown]
+    points += [(x, point.score) for x, point in plane.others]
+    names = [named[point.line.info.label] for point in shown]
     names += [point.method for _, point in plane.others]
-    place_labels(axes, xs, ys, names, rest)
+    rest = [(point.x, point.y) for point in plane.points if point not in shown]
+    bars = [
+        [(point.x, point.y - point.reach), (point.x, point.y + point.reach)]
+        for point in plane.points
+        if point.reach
+    ]
+    strokes = [*bars, _stairs(plane.front)] if plane.front else bars
+    place_labels(axes, points, names, rest, strokes)
+
+
+def _stairs(front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The corners of the line of highest scores."""
+    corners = list(front[:1])
+    for (_, before), (x, y) in itertools.pairwise(front):
+        corners += [(x, before), (x, y)]
+    return corners

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 GAP = "gap.json"
 """What marks a folder of the command gap."""
+
+LABEL_SECONDS = "--label-seconds"
 
 EXPERIMENT = "experiment.json"
 """File in the folder of a suite or an ablation that says what its report shows besides runs."""
@@ -50,6 +53,13 @@ def report(
         str | None,
         typer.Option(help="Its upper end: the method trained with video labels. Needs --source."),
     ] = None,
+    label_seconds: Annotated[
+        str | None,
+        typer.Option(
+            help="Annotation time of one label, KIND=SECONDS,... of class, saliency (an outline) "
+            "and mask. Default: class=20,saliency=54,mask=79."
+        ),
+    ] = None,
 ) -> None:
     """Turn runs, and measured gaps between images and video, into figures and one HTML page.
 
@@ -61,6 +71,7 @@ def report(
 
     if (source is None) != (oracle is None):
         raise ConfigError("--source and --oracle", "one of them", "both or none", "Name both ends.")
+    costs = seconds_per_label(label_seconds)
     folders = folders or [newest_results(Path("runs"))]
     measured = [folder for folder in folders if (folder / GAP).is_file()]
     ran = [folder for folder in folders if folder not in measured]
@@ -76,17 +87,45 @@ def report(
         rows = {name: note for folder in ran for name, note in _rows(folder).items()}
         reports = load_reports()
         page = reports.build(
-            loaded, out, baseline, gap, about.get("title"), measured, rows=rows
+            loaded, out, baseline, gap, about.get("title"), measured, rows, costs
         ).page
-        reports.print_table(loaded, console, rows)
-    elif baseline or source:
-        given = "--baseline" if baseline else "--source and --oracle"
-        raise ConfigError(given, "no run", "runs, whose methods it names", "Name their folders.")
+        reports.print_table(loaded, console, rows, costs)
+    elif baseline or source or costs:
+        given = "--baseline" if baseline else "--source and --oracle" if source else LABEL_SECONDS
+        raise ConfigError(given, "no run", "runs, which it is about", "Name their folders.")
     else:
         page = load_gap_page().build_report(measured, out)
     for folder in measured:
         load_gap_page().print_table(folder, console)
     console.print(f"\nReport: {page}", soft_wrap=True)
+
+
+def seconds_per_label(text: str | None) -> dict[str, float]:
+    """Annotation time in seconds by kind of label, of ``KIND=SECONDS,...``; empty for None.
+
+    Raises:
+        ConfigError: a kind that costs nothing or is none, one named twice, or no time.
+    """
+    from bench.method import SECONDS_PER_LABEL
+
+    kinds = [kind for kind, own in SECONDS_PER_LABEL.items() if own]
+    found: dict[str, float] = {}
+    for part in [] if text is None else text.split(","):
+        kind, _, number = (word.strip() for word in part.partition("="))
+        where = f"{LABEL_SECONDS} {text}"
+        if kind not in kinds:
+            expected = f"one of {', '.join(kinds)}"
+            raise ConfigError(where, f"{kind!r}, no kind of label", expected, "Correct it.")
+        if kind in found:
+            raise ConfigError(where, f"{kind} twice", "each kind once", "Remove one.")
+        try:
+            found[kind] = float(number)
+        except ValueError:
+            found[kind] = math.nan
+        if not 0 <= found[kind] < math.inf:
+            expected = "seconds, 0 or more"
+            raise ConfigError(where, f"{number!r} for {kind}", expected, f"Write {kind}=SECONDS.")
+    return found
 
 
 def _taken(folders: Sequence[Path], runs: int, gaps: int) -> str:
@@ -136,8 +175,8 @@ def newest_results(folder: Path) -> Path:
 def experiment_record(folder: Path) -> dict[str, Any]:
     """What the command `suite` or `ablate` wrote of itself; else empty.
 
-    ``title`` and ``gap`` and, of a suite, ``baseline`` and ``rows``: by name, each one's ``group``
-    and ``description``. Earlier versions wrote only the first two.
+    ``title`` and ``gap`` and, of a suite, ``baseline`` and ``rows``: by name, each one's ``group``,
+    ``description`` and ``paper``. Earlier versions wrote fewer.
     """
     from bench.store import read_json
 

@@ -117,13 +117,13 @@ def test_a_suite_trains_and_runs_its_rows_once_per_seed(tmp_path: Path) -> None:
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_rows_keep_their_group_and_description(tmp_path: Path) -> None:
-    told = "  Learns:\n    group: Others\n    description: It learns.\n"
+def test_rows_keep_what_is_told_of_them(tmp_path: Path) -> None:
+    told = "  Learns:\n    group: Others\n    description: It learns.\n    paper: A. 2020\n"
     path = write(tmp_path / "suite.yaml", SUITE.replace("  Learns:\n", told))
     assert row_notes(rows_of(load_suite(path), path)) == {
-        "Stands still": {"group": "", "description": ""},
-        "Moves": {"group": "", "description": ""},
-        "Learns": {"group": "Others", "description": "It learns."},
+        "Stands still": {"group": "", "description": "", "paper": ""},
+        "Moves": {"group": "", "description": "", "paper": ""},
+        "Learns": {"group": "Others", "description": "It learns.", "paper": "A. 2020"},
     }
 
 

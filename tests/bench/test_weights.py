@@ -84,7 +84,7 @@ def saved(folder: str, width: int = 2, age: int = 0, regime: LabelRegime | None 
     path = Path(folder, "weights.safetensors")
     path.parent.mkdir(parents=True)
     torch.manual_seed(7 + age)
-    header: dict[str, Any] = {"settings": {"width": width}, "seconds": 12.5}
+    header: dict[str, Any] = {"settings": {"width": width}, "seconds": 12.5, "iterations": 40}
     if regime is not None:
         header["regime"] = asdict(regime)
     save_weights(path, nn.Linear(width, 1).state_dict(), header)
@@ -162,13 +162,17 @@ def test_the_regime_is_that_of_the_weights_in_use() -> None:
         assert found == LabelRegime(note="weights of unknown origin, given by the user")
 
 
-def test_training_time_is_that_of_the_weights_in_use() -> None:
+def test_training_time_and_steps_are_those_of_the_weights_in_use() -> None:
     saved("checkpoints/line/a")
-    assert Line(Wide(), Context()).training_seconds() == 12.5
-    assert Line(Wide(initial="random"), Context()).training_seconds() == 0
+    trained = Line(Wide(), Context())
+    assert (trained.training_seconds(), trained.training_steps()) == (12.5, 40)
+    random = Line(Wide(initial="random"), Context())
+    assert (random.training_seconds(), random.training_steps()) == (0, 0)
     bare = Path("bare.pth")
     torch.save(nn.Linear(2, 1).state_dict(), bare)
-    assert math.isnan(Line(Wide(), Context(weights=bare)).training_seconds())
+    unknown = Line(Wide(), Context(weights=bare))
+    assert math.isnan(unknown.training_seconds())
+    assert math.isnan(unknown.training_steps())
 
 
 def test_named_weights_come_before_those_found() -> None:

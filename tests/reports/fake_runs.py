@@ -48,6 +48,8 @@ class FakeMethod:
     record: Mapping[str, Any] | None = None
     """What jobs say of the weights; None as runs of earlier versions say nothing."""
     training_seconds: float = float("nan")
+    training_steps: float | None = None
+    """None as in runs of earlier versions."""
     row: str | None = None
     """Its name in a suite; the variant, too, where it is given."""
     paper: str = ""
@@ -182,6 +184,7 @@ def _write_job(
             "protocol": asdict(method.protocol),
         }
         | ({} if job.cpu_seconds is None else {"cpu_seconds": job.cpu_seconds})
+        | ({} if method.training_steps is None else {"training_steps": method.training_steps})
         | ({} if method.record is None else {"weights": dict(method.record)}),
     )
     if masks:

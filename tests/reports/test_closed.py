@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -48,11 +49,11 @@ def test_known_shares(results: Results) -> None:
     (gap,), notes = find_gaps(results, "source", "oracle")
     assert notes == []
     assert (gap.source, gap.oracle) == ("Source", "Oracle")
-    assert gap.ends == pytest.approx((40, 60))
+    assert [(end.mean, end.sd) for end in gap.ends] == [pytest.approx((40, 5)), (60, 5)]
     rows = {row.label: row for row in gap.rows}
     assert set(rows) == {"Half", "Nothing"}
     half = rows["Half"]
-    assert half.mean == pytest.approx(50)
+    assert half.score.mean == pytest.approx(50)
     assert half.seeds == 3
     assert half.over_seeds.value == pytest.approx(0.5)
     assert half.over_sequences.value == pytest.approx(0.5)
@@ -81,7 +82,7 @@ def test_shares_are_those_of_the_means_over_objects(make_run: Maker) -> None:
     results = collect([make_run("one", methods, sequences=NAMES, masks=False)])
     (gap,), _ = find_gaps(results, "source", "oracle")
     (row,) = gap.rows
-    assert row.mean == pytest.approx((60 + 9 * 30) / 10)
+    assert row.score.mean == pytest.approx((60 + 9 * 30) / 10)
     expected = (0.4 + 9 * 0.1) / (0.4 + 9 * 0.45)
     assert row.over_seeds.value == pytest.approx(expected)
     assert row.over_sequences.value == pytest.approx(expected)
@@ -108,8 +109,8 @@ def test_table_figure_and_file_show_the_same(results: Results) -> None:
     gaps, _ = find_gaps(results, "source", "oracle")
     table = gap_table(results, gaps[0])
     texts = [[cell.text for cell in row.cells] for row in table.rows]
-    assert texts[0][:3] == ["Source", "40.0", "0"]
-    assert texts[1][:3] == ["Oracle", "60.0", "100"]
+    assert texts[0][:3] == ["Source", "40.0 ± 5.0", "0"]
+    assert texts[1][:3] == ["Oracle", "60.0 ± 5.0", "100"]
     assert texts[2][:4] == ["Half", "50.0 ± 4.4", "50", "25 to 75"]
     frame = pd.read_csv(io.StringIO(gaps_csv(gaps)))
     assert frame["method"].tolist() == ["Half", "Nothing"]
@@ -117,6 +118,51 @@ def test_table_figure_and_file_show_the_same(results: Results) -> None:
     drawing = gap_figure(results, gaps[0])
     assert drawing is not None
     assert "Half" in drawing.svg
+
+
+def test_seeds_that_agree_count_once(make_run: Maker) -> None:
+    """Three runs of one training say nothing about other trainings."""
+    still = dict.fromkeys(SEEDS, 0.0)
+    source, oracle = trained("source", still), trained("oracle", dict.fromkeys(SEEDS, 0.2))
+    half = trained("half", dict.fromkeys(SEEDS, 0.1), wobble=0.02)
+    noisy = trained("noisy", {0: 0.08, 1: 0.15, 2: 0.07})
+    run = make_run("one", [source, oracle, half, noisy], sequences=NAMES, masks=False)
+    results = collect([run])
+    (gap,), _ = find_gaps(results, "source", "oracle")
+    rows = {row.label: row for row in gap.rows}
+    assert (rows["Half"].seeds, rows["Noisy"].seeds) == (1, 3)
+    assert np.isnan(rows["Half"].score.sd)
+    assert rows["Half"].over_seeds.value == pytest.approx(0.5)
+    assert rows["Half"].over_seeds.interval is None
+    assert rows["Noisy"].over_seeds.interval is not None
+    table = gap_table(results, gap)
+    texts = {row.cells[0].text: [cell.text for cell in row.cells[1:4]] for row in table.rows}
+    assert texts["Source"] == ["40.0", "0", "–"]
+    assert texts["Half"] == ["50.0", "50", "–"]
+    assert texts["Noisy"][0] == "50.0 ± 4.4"
+    same = "All seeds gave the same scores, which count once: Half, Oracle, Source."
+    assert same in table.remarks
+
+
+def test_rows_stand_in_their_groups(make_run: Maker) -> None:
+    """The source has a group of its own; in it, it stands before a method of a lower name."""
+    methods = [
+        replace(trained(name, {0: gain}), variant=name, row=name)
+        for name, gain in {"a": 0.1, "b": 0.05, "source": 0.0, "oracle": 0.2, "z": 0.15}.items()
+    ]
+    rows = {name: {"group": "Others"} for name in ("a", "source")}
+    run = make_run("one", methods, sequences=NAMES, masks=False)
+    results = collect([run], rows)
+    (gap,), _ = find_gaps(results, "source", "oracle")
+    found = [
+        (group, [row.cells[0].text for row in members])
+        for group, members in gap_table(results, gap).groups
+    ]
+    assert found == [("", ["oracle", "b", "z"]), ("Others", ["source", "a"])]
+    drawing = gap_figure(results, gap)
+    assert drawing is not None
+    assert "Below the line: “Others”." in drawing.text
+    assert [row.label for row in gap.rows] == ["b", "z", "a"]
 
 
 def test_no_gap_no_share(results: Results) -> None:

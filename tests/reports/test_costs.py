@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import pandas as pd
 import pytest
-from fake_runs import COPY, MASKS, Maker
+from fake_runs import COPY, MASKS, Maker, two
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,10 +18,11 @@ from reports.cost_axes import short_count
 from reports.costs import FRAMES_PER_HOUR, pareto_front, published_points, training_images
 from reports.lines import lines_of
 from reports.looks import styles
-from reports.page_tables import cost_table, count_text, duration
-from reports.regimes import KINDS, label_counts, regime_groups, regime_kind
-from reports.results import DatasetInfo
-from reports.tables import table_csv
+from reports.page import ANNOTATION, make_page, render
+from reports.page_tables import cost_table, count_text, duration, result_table, training
+from reports.regimes import KINDS, annotation_hours, label_counts, regime_groups, regime_kind
+from reports.results import DatasetInfo, Results
+from reports.tables import table_csv, table_latex, table_markdown
 from reports.tradeoffs import against_hours, against_images
 
 DAVIS16 = DatasetInfo("davis16", "val", "semi-supervised", "DAVIS-2016, val", (), True)
@@ -49,6 +51,7 @@ def test_label_counts_give_the_regimes_hours(regime: LabelRegime) -> None:
     counts = label_counts(regime)
     hours = sum(SECONDS_PER_LABEL[kind] * count for kind, count in counts.items()) / 3600
     assert hours == pytest.approx(regime.annotation_hours)
+    assert annotation_hours(regime, SECONDS_PER_LABEL) == pytest.approx(hours)
 
 
 def test_groups_name_every_method_once(make_run: Maker) -> None:
@@ -145,9 +148,106 @@ def test_hours_of_pretraining_are_pointed_out(make_run: Maker) -> None:
     assert "Arrow" not in against_hours(alone, dataset, lines).text
 
 
+def trained(results: Results) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Steps and time in the table of costs, and the card's words on both, by label."""
+    (dataset,) = results.datasets.values()
+    table = cost_table(results, dataset)
+    titles = [head.text for head in table.heads]
+    places = [titles.index(name) for name in ("Training steps", "Training time")]
+    cells = {row.cells[0].text: [row.cells[place].text for place in places] for row in table.rows}
+    cards = {card.label: dict(card.facts)["Training"] for card in make_page(results, [])[0].cards}
+    return cells, cards
+
+
+def test_training_is_told_in_steps_and_time(make_run: Maker) -> None:
+    jobs = [*two(0.5, 0.5), *two(0.5, 0.6, seed=1)]
+    ours = replace(MASKS, jobs=jobs, training_seconds=700.0, training_steps=1200.0)
+    old = replace(COPY, name="old", title="Old", training_seconds=90.0)
+    theirs = replace(COPY, name="theirs", title="Theirs")
+    still = replace(COPY, training_seconds=0.0, training_steps=0.0)
+    results = collect([make_run("one", [ours, old, theirs, still])])
+    cells, cards = trained(results)
+    assert cells == {
+        MASKS.title: ["1,200", "12 min"],
+        "Old": ["–", "2 min"],
+        "Theirs": ["–", "–"],
+        COPY.title: ["0", "0"],
+    }
+    assert cards == {
+        MASKS.title: "1,200 steps, 12 min",
+        "Old": "2 min",
+        "Theirs": "–",
+        COPY.title: "none",
+    }
+    rows = pd.read_csv(io.StringIO(table_csv(results))).set_index("method")
+    assert rows.loc["masks", "training_steps"].tolist() == [1200, 1200]
+    assert rows.loc["copy", "training_steps"] == 0
+    assert math.isnan(rows.loc["old", "training_steps"])
+
+
+def test_runs_of_earlier_versions_know_no_steps(make_run: Maker) -> None:
+    """Nor do their tables have the column."""
+    run = make_run("one", [replace(COPY, training_seconds=90.0)])
+    run.__dict__["cost"] = run.cost.drop(columns="training_steps")
+    assert trained(collect([run]))[0] == {COPY.title: ["–", "2 min"]}
+
+
+def test_labels_may_cost_something_else(make_run: Maker) -> None:
+    """3,600 outlines and 100 masks, at 27 and 158 seconds."""
+    run = make_run("one", [COPY, MASKS])
+    results = collect([run], label_seconds={"saliency": 27.0, "mask": 158.0})
+    (dataset,) = results.datasets.values()
+    hours = (3600 * 27 + 100 * 158) / 3600
+    assert results.methods["masks", ""].annotation_hours == pytest.approx(hours)
+    words = (
+        "Annotation counts other seconds per label than by default: 27 for an outline "
+        "(instead of 54), 158 for an object's mask (instead of 79)."
+    )
+    lines = lines_of(results, dataset)
+    for table in (result_table(results, dataset), cost_table(results, dataset)):
+        (cell,) = [cell for row in table.rows for cell in row.cells if cell.text == "31.4 h"]
+        assert cell.value == pytest.approx(hours)
+        assert words in table.remarks
+    assert words in against_hours(results, dataset, lines).text
+    for text in (table_markdown(results), table_latex(results)):
+        assert "31.4 h" in text
+        assert words in text
+    row = pd.read_csv(io.StringIO(table_csv(results))).set_index("method").loc["masks"]
+    assert row["annotation_hours"] == pytest.approx(hours)
+    assert row["label_seconds"] == "class 20, saliency 27, mask 158"
+    page, _ = make_page(results, [])
+    costs = {cost.kind: (cost.seconds, cost.source) for cost in page.label_costs}
+    assert costs["class"] == (20, "Bearman et al., ECCV 2016: class labels of an image")
+    assert costs["mask"][0] == 158
+    assert costs["mask"][1].startswith("as this report was told; otherwise 79 (Lin et al.")
+    (facts,) = [dict(card.facts) for card in page.cards if card.label == MASKS.title]
+    assert facts[ANNOTATION] == "31.4 h"
+    text = render(results, [])[0]
+    assert text.count(words.replace("'", "&#39;")) == 3
+    own = collect([run])
+    assert "by default" not in table_markdown(own)
+    assert "by default" not in render(own, [])[0]
+
+
+def test_the_axis_of_hours_follows_the_costs(make_run: Maker) -> None:
+    run = make_run("one", [COPY, MASKS])
+    (dataset,) = collect([run]).datasets.values()
+
+    def svg(**seconds: float) -> str:
+        results = collect([run], label_seconds=seconds)
+        return against_hours(results, dataset, lines_of(results, dataset)).svg
+
+    assert svg() == svg(saliency=54)
+    assert svg() != svg(saliency=5400)
+
+
 def test_numbers_as_words() -> None:
     assert [count_text(v) for v in (0, 950, 3600, 1.5e6, 2.014e12)] == [
         "0", "950", "3.6 k", "1.5 M", "2.0 T",
     ]  # fmt: skip
+    words = ["1 step, 45 s", "1,200 steps", "45 s", "–", "none", "none"]
+    nan = math.nan
+    pairs = [(1, 45), (1200, nan), (nan, 45), (nan, nan), (0, 0), (nan, 0)]
+    assert [training(*pair) for pair in pairs] == words
     assert [duration(v) for v in (0, 45, 720, 7200)] == ["0", "45 s", "12 min", "2.0 h"]
     assert [short_count(v) for v in (0, 100, 1e4, 1e6)] == ["0", "100", "10 k", "1 M"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +15,9 @@ import pytest
 from fake_runs import COPY, MASKS, two, write_run
 from typer.testing import CliRunner, Result
 
-from bench.cli import app
+from bench.cli import app, main
 from bench.cli.pages import newest_results, runs_in
-from bench.errors import StoreError
+from bench.errors import ConfigError, StoreError
 from bench.metrics.rules import RULES
 from bench.store import write_json
 
@@ -122,6 +124,54 @@ def test_an_end_that_did_not_run(tmp_path: Path, call: Callable[..., Result]) ->
     assert not (tmp_path / "out/gap_closed.csv").exists()
 
 
+def test_costs_of_labels_are_told(tmp_path: Path, call: Callable[..., Result]) -> None:
+    write_run(tmp_path / "run", [COPY, MASKS], masks=False)
+    done = call("report", "run", "--label-seconds", "saliency=27, mask=158")
+    assert done.exit_code == 0
+    assert "27 for an outline (instead of 54)" in done.output
+    hours = pd.read_csv(tmp_path / "run/report/table.csv").set_index("method")["annotation_hours"]
+    assert hours["masks"] == pytest.approx((3600 * 27 + 100 * 158) / 3600)
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert re.search(r'value="27" data-label-kind="saliency"', page)
+    assert re.search(r'value="20" data-label-kind="class"', page)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("outline=54", "'outline', no kind of label"),
+        ("none=5", "'none', no kind of label"),
+        ("", "'', no kind of label"),
+        ("mask=-1", "'-1' for mask"),
+        ("mask=nan", "'nan' for mask"),
+        ("mask=inf", "'inf' for mask"),
+        ("mask=many", "'many' for mask"),
+        ("mask", "'' for mask"),
+        ("mask=1,mask=2", "mask twice"),
+    ],
+)
+def test_wrong_costs_of_labels_leave_nothing(
+    given: str,
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(tmp_path / "run", [COPY], masks=False)
+    command = ["vos-bench", "report", str(tmp_path / "run"), "--label-seconds", given]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "run/report").exists()
+
+
+def test_costs_of_labels_are_about_runs(call: Callable[..., Result], gap_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="--label-seconds"):
+        call("report", str(gap_folder), "--label-seconds", "mask=5")
+
+
 def test_a_folder_without_runs_is_an_error(call: Callable[..., Result]) -> None:
     with pytest.raises(StoreError, match="no run"):
         call("report", "nothing")
@@ -152,6 +202,8 @@ def test_a_suite_is_recorded_when_it_ran_and_wrong_input_leaves_nothing(
         "title": "T (controlled)",
         "gap": None,
         "baseline": "Copy",
-        "rows": {"Copy": {"group": "", "description": "Stands still."}},
+        "rows": {"Copy": {"group": "", "description": "Stands still.", "paper": ""}},
     }
     assert "Stands still." in (tmp_path / "right/report/index.html").read_text()
+    steps = pd.read_csv(tmp_path / "right/report/table.csv")["training_steps"]
+    assert steps.tolist() == [0], "known of what was never trained"

@@ -163,6 +163,23 @@ def test_cards_say_what_the_suite_says(make_run: Maker) -> None:
     assert text.count("<span>Others</span>") == len(headings)
 
 
+def test_rows_cite_what_they_are(make_run: Maker) -> None:
+    """A row that the suite describes may be no use of its method's paper, so the suite says it."""
+    own, other = "Somebody: Masks. 2020", "Another: Heads. 2019"
+    notes: list[tuple[dict[str, str], str]] = [
+        ({}, own),
+        ({"group": "Others"}, own),
+        ({"description": "A control."}, ""),
+        ({"description": "A control.", "paper": other}, other),
+        ({"paper": other}, other),
+    ]
+    for place, (note, paper) in enumerate(notes):
+        learned = replace(MASKS, variant="Learned", row="Learned")
+        results = collect([make_run(str(place), [learned])], {"Learned": note, "Other": {}})
+        (card,) = make_page(results, [])[0].cards
+        assert dict(card.facts).get("Paper", "") == paper
+
+
 def test_default_settings_keep_the_methods_own_description(make_run: Maker) -> None:
     (card,) = make_page(collect([make_run("one", [COPY])]), [])[0].cards
     assert card.description == "What copy does."

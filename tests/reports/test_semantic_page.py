@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_figures_are_those_of_the_counts(runs: list[Run], results: Results) -> N
         ious.append(100 * rows["intersection"].sum() / rows["union"].sum())
         assert second.classes[name].mean == pytest.approx(ious[-1])
     assert second.pooled.mean == pytest.approx(np.mean(ious))
-    assert second.pooled.sd == pytest.approx(0)
+    assert math.isnan(second.pooled.sd), "both seeds agree"
     assert math.isnan(best.pooled.sd)
     videos = []
     for _, rows in table[table["object"] > 0].groupby("sequence", observed=True):
@@ -98,7 +99,34 @@ def test_the_table_says_what_was_left_out(results: Results) -> None:
     words = " ".join(table.remarks)
     assert "left out: scene-0 (3 sequences kept)" in words
     assert "Coverage below 100 %: scene-3 " in words
-    assert "standard deviation over seeds" in words
+    assert "All seeds gave the same scores, which count once: Shift 3." in words
+    assert "±" not in " ".join([words, *(cell.text for row in table.rows for cell in row.cells)])
+
+
+def test_seeds_that_differ_have_a_deviation(results: Results) -> None:
+    """As the main table's, the rule looks at scores, so those of one seed are changed as well."""
+    (dataset,) = results.datasets.values()
+    classes, rows = results.classes.copy(), results.table.copy()
+    second = classes["seed"] == 1
+    classes.loc[second & (classes["class"] == "cat"), "intersection"] = 0
+    rows.loc[rows["seed"] == 1, "J"] -= 5
+    other = replace(results, classes=classes, table=rows)
+    line = class_lines(other, dataset)[1]
+    assert line.info.label == "Shift 3"
+    assert line.classes["cat"].sd > 1
+    assert line.classes["dog"].sd == 0, "of a row whose seeds differ"
+    table = semantic_table(other, dataset)
+    assert table is not None
+    assert "±: standard deviation over 2 seeds." in table.remarks
+
+
+def test_rows_stand_in_their_groups(runs: list[Run]) -> None:
+    results = collect(runs, {"Shift 0": {"group": "Others"}})
+    (dataset,) = results.datasets.values()
+    table = semantic_table(results, dataset)
+    assert table is not None
+    found = [(group, [row.cells[0].text for row in rows]) for group, rows in table.groups]
+    assert found == [("", ["Shift 3"]), ("Others", ["Shift 0"])]
 
 
 def test_the_page_and_the_files(runs: list[Run], results: Results) -> None:

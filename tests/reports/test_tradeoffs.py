@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from fake_runs import FakeJob, FakeMethod, Maker
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from bench.method import LabelRegime
 from reports import tradeoffs
@@ -18,11 +22,19 @@ from reports.combine import collect
 from reports.cost_axes import ASIDE, CostAxis, apart
 from reports.drawing import Drawing, score_limits
 from reports.figures import telling
-from reports.labels import names_of
+from reports.labels import names_of, place_labels
 from reports.lines import Line, lines_of
 from reports.looks import styles
+from reports.placement import PLACES, Obstacles, best_places
 from reports.results import Results
-from reports.tradeoffs import _cost_axis, _front, _points, against_fps, against_hours
+from reports.tradeoffs import (
+    _cost_axis,
+    _front,
+    _points,
+    against_fps,
+    against_hours,
+    against_images,
+)
 
 UNLABELLED = LabelRegime(videos=3, video_hours=1)
 OUTLINES = LabelRegime(images=1000, image_labels="saliency")
@@ -154,6 +166,71 @@ def test_the_front_is_a_staircase_to_the_right_border(make_run: Maker) -> None:
     marked = with_group(results, "Dear")
     points = _points(lines(marked), costs, axis)
     assert [y for _, y in _front(points, costs, axis)] == [pytest.approx(30)] * 2
+
+
+def crowded() -> list[FakeMethod]:
+    """24 rows, 20 of which share one network and so nearly one speed, as in a controlled suite."""
+    regimes = [UNLABELLED, LabelRegime(images=900), OUTLINES, replace(OUTLINES, videos=3)]
+    regimes += [LabelRegime(videos=3, video_labels="mask", video_masks=99), LabelRegime()]
+    methods = []
+    for place in range(24):
+        score, regime = 0.53 - 0.007 * place, regimes[place % 6]
+        seconds = 8 / (5 + 0.02 * (7 * place % 11)) if place < 20 else 8 / (0.4 + place / 100)
+        job = FakeJob("ant", {1: (score, score, None)}, seconds=seconds)
+        name = f"{regime.image_labels} and {regime.video_labels}, a row {place}"
+        methods.append(FakeMethod(f"m{place}", [job], title=name, regime=regime))
+    return methods
+
+
+@pytest.mark.parametrize("draw", [against_fps, against_hours, against_images])
+def test_names_stand_apart_and_inside(
+    draw: Callable[..., Drawing | None], make_run: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the layout that is saved, not in one before the legend took its room."""
+    drawn_on: list[Axes] = []
+
+    def place(axes: Axes, *given: Any) -> None:
+        drawn_on.append(axes)
+        place_labels(axes, *given)
+
+    monkeypatch.setattr(tradeoffs, "place_labels", place)
+    results = made(make_run, crowded())
+    (dataset,) = results.datasets.values()
+    draw(results, dataset, lines(results))
+    (axes,) = drawn_on
+    axes.figure.draw_without_rendering()
+    inside = axes.get_window_extent()
+    boxes = [Text.get_window_extent(text) for text in axes.texts]
+    assert len(boxes) >= 11
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    for box in boxes:
+        assert inside.x0 <= box.x0 < box.x1 <= inside.x1
+        assert inside.y0 <= box.y0 < box.y1 <= inside.y1
+
+
+def test_a_lonely_name_stands_beside_its_point() -> None:
+    points, sizes = np.array([[100.0, 100.0], [100, 300]]), np.array([[60.0, 9.0], [60, 9]])
+    room = np.array([0.0, 0, 400, 400])
+    free = Obstacles.of(points, [], room)
+    assert best_places(points, sizes, free) == [PLACES[0]] * 2
+    wall = np.array([[120.0, 0.0], [120.0, 200.0]])
+    left, right = best_places(points, sizes, Obstacles.of(points, [wall], room))
+    assert (left, right) == (PLACES[1], PLACES[0]), "a name crosses no line"
+    cramped = best_places(points, sizes, Obstacles.of(points, [], np.array([0.0, 0, 165, 400])))
+    assert cramped == [PLACES[1]] * 2, "nor the border"
+
+
+def test_names_in_a_crowd_are_led_out_of_it() -> None:
+    """Beside the middle of a crowd each near place touches another point."""
+    grid = [(200.0 + 9 * x, 200.0 + 9 * y) for x in range(-2, 3) for y in range(-2, 3)]
+    grid.remove((200.0, 200.0))
+    points = np.array([(200.0, 200.0), *grid])
+    (place,) = best_places(
+        points[:1], np.array([[40.0, 9.0]]), Obstacles.of(points, [], np.array([0.0, 0, 400, 400]))
+    )
+    assert not place.near
+    assert math.hypot(place.right, place.up) >= 18
 
 
 def test_what_has_no_parameters_has_no_speed_to_compare(make_run: Maker) -> None:
