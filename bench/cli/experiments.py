@@ -129,17 +129,21 @@ def ablate(
 ) -> None:
     """Run one method under every combination of some settings, trained where that needs it.
 
+    Settings are the method's, its training's and the data's, its preset and the training's budget.
+
     The same command again continues; values added to the file are computed beside the others.
     With several --seeds, combinations that are trained are trained once for each.
     """
-    from bench.ablate import load_ablation, rows_of
+    from bench.ablate import check_data, load_ablation, rows_of
 
     config = load_ablation(file)
+    check_data(config, file, root)
+    rows = rows_of(config)
     places: dict[str, Any] = {"root": root, "sequences": names(sequences), "seeds": names(seeds)}
     places |= {"device": device, "workers": workers, "data": config.data}
     folder = out or Path("runs", file.stem)
     with nullcontext() if dry_run else _recorded(folder, {"title": config.title, "gap": None}):
-        outcomes = _run_rows(config.title, rows_of(config), places, folder, dry_run)
+        outcomes = _run_rows(config.title, rows, places, folder, dry_run)
     if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
 
