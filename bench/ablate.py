@@ -118,6 +118,13 @@ def load_ablation(path: Path) -> AblationConfig:
         config = AblationConfig.model_validate(read_yaml(path))
     except ValidationError as error:
         raise config_error(str(path), error, AblationConfig) from None
+    try:
+        get_method(config.method)
+        _datasets(config)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path}: {error.where}", error.found, error.expected, error.remedy
+        ) from None
     for key in [*config.base, *config.varied]:
         part = _part(config, key)
         if part is None or (key in config.base and part in ("preset", "budget")):
@@ -183,7 +190,25 @@ def _check_value(where: str, key: str, value: Any) -> None:
 
 
 def _check_given_once(config: AblationConfig, path: Path) -> None:
-    """Refuse a preset or a budget beside the grid's, and a training without a budget."""
+    """Refuse what is given twice, a preset or budget beside the grid's, a training without one."""
+    for key in config.varied:
+        place = "base" if key in config.base else "grid" if config.varied.count(key) > 1 else None
+        if place is not None:
+            raise ConfigError(
+                f"{path}: {place}: {key}",
+                "a key that the grid has already",
+                "every key once",
+                "Remove it from one of the two places.",
+            )
+    for keys, values in config.grid.items():
+        for number, value in enumerate(values):
+            if text(value) in map(text, values[:number]):
+                raise ConfigError(
+                    f"{path}: grid: {keys}",
+                    f"{value!r} twice",
+                    "every value once",
+                    "Remove one of the two.",
+                )
     training = config.training
     beside: dict[str, tuple[str, Any]] = {
         "preset": ("preset", config.preset),

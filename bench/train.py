@@ -29,7 +29,15 @@ from bench.errors import BenchError, ConfigError
 from bench.method import Method, MethodSettings, Trainable
 from bench.plan import distribute, resolve_device
 from bench.registry import get_dataset, get_method
-from bench.training import OPTIONS, Budget, TrainingRequest, Watcher, new_training_name, train
+from bench.training import (
+    OPTIONS,
+    Budget,
+    TrainingRequest,
+    Watcher,
+    new_training_name,
+    take_own_gpu,
+    train,
+)
 
 TRAINING = "training."
 """Beginning of keys of ``--set`` that are meant for the training."""
@@ -157,6 +165,7 @@ def train_method(name: str, choice: TrainingChoice, watch: Watcher | None = None
         options=_stored_options(name, choice, given),
     )
     opened = [_open(label, choice.root) for label in choice.data]
+    take_own_gpu(request)
     task = method.training_task(settings, training, opened, request)
     weights = train(task, request, watch)
     return weights if request.first_process else None

@@ -329,6 +329,7 @@ def build_runner(
     # calls on them waits for ever. So there are none.
     cv2.setNumThreads(0)
     mmengine.device.utils.DEVICE = request.device  # mmengine would take a GPU wherever it sees one
+    take_own_gpu(request)
     if request.distributed:
         _join_processes(request.device)
     rank, world = get_dist_info()
@@ -394,12 +395,18 @@ def build_runner(
     )
 
 
+def take_own_gpu(request: TrainingRequest) -> None:
+    """Let ``"cuda"`` mean this process's GPU under torchrun, for whatever is built from now on."""
+    import torch
+
+    if request.distributed and request.device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
 def _join_processes(device: str) -> None:
     """Join torchrun's other processes; mmengine's own way needs a GPU."""
     import torch
 
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
 
 

@@ -92,7 +92,7 @@ class SuperfeatureObjective(nn.Module):
         self.last_stage = encoder.settings.last_stage
         self.superfeatures = SuperfeatureEmbedding(
             encoder.stage_channels(FINE_STAGE) + INFO_CHANNELS,
-            encoder.stage_channels(self.last_stage) + INFO_CHANNELS,
+            encoder.channels + INFO_CHANNELS,
             size,
             "fixed",
         )
@@ -111,12 +111,11 @@ class SuperfeatureObjective(nn.Module):
         height, width = superpixels.shape[1:]
         # Superpixels that would vanish on the encoder's own grid are still there on SHLS's.
         grid = (-(-height // QUARTER), -(-width // QUARTER))
-        coarse = F.interpolate(
-            maps[self.last_stage], size=grid, mode="bilinear", align_corners=False
-        )
+        features = self.encoder.project(maps[self.last_stage])
+        coarse = F.interpolate(features, size=grid, mode="bilinear", align_corners=False)
         found = [
-            Described(self._embed(fine, features, ids), ids)
-            for fine, features, ids in zip(maps[FINE_STAGE], coarse, superpixels, strict=True)
+            Described(self._embed(fine, wide, ids), ids)
+            for fine, wide, ids in zip(maps[FINE_STAGE], coarse, superpixels, strict=True)
         ]
         return [found[i * length : (i + 1) * length] for i in range(samples)]
 

@@ -165,9 +165,11 @@ def augment(
 
 
 def affinity(features: Tensor) -> Tensor:
-    """Cosine similarity of all pairs of cells: ``(B, C, h, w)`` to ``(B, h w, h w)``."""
-    unit = F.normalize(features.float().flatten(2), dim=1)
-    return unit.transpose(1, 2) @ unit
+    """Cosine similarity of all pairs of cells: ``(B, C, h, w)`` to float32 ``(B, h w, h w)``."""
+    # In bfloat16 similarities near 1 are .004 apart, which the temperature would make .08.
+    with torch.autocast(features.device.type, enabled=False):
+        unit = F.normalize(features.float().flatten(2), dim=1)
+        return unit.transpose(1, 2) @ unit
 
 
 def neighbours(affinity: Tensor, temperature: float) -> Tensor:

@@ -174,6 +174,11 @@ grid: {synthetic.blur: [0.0, 0.5]}
         (TRAINS, "[scenes]}", "[scenes], budget: 2it}", ["training.budget", "varies it"]),
         (TRAINS, "training: {data: [scenes]}", "", ["budget", "no training"]),
         (TRAINS, "budget,training.learning_rate", "shift,scenes.count", ["training.budget"]),
+        (SYNTHETIC, "[0.0, 0.5]", "[0.5, 0.5]", ["synthetic.blur", "0.5 twice"]),
+        (SYNTHETIC, "grid:", "base: {synthetic.blur: 1}\ngrid:", ["base: synthetic.blur", "once"]),
+        (DATA, "grid:", 'grid:\n  "shift,preset": [[3, tiny]]', ["grid: shift", "once"]),
+        (SYNTHETIC, "[synthetic]", "[synthetik]", ["synthetik", "Did you mean"]),
+        (SYNTHETIC, "method: copy", "method: copi", ["copi", "Did you mean"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from bench.config import FirstTraining
 from bench.errors import ConfigError, MethodError
 from bench.method import LabelRegime
+from bench.registry import get_method
+from bench.train import TrainingChoice, train_method
 from bench.training import (
     CURVE,
     ENDLESS,
@@ -496,3 +498,25 @@ def test_two_processes_end_with_the_same_weights(tmp_path: Path) -> None:
     for name in ("layer.weight", "layer.bias", "spent"):
         assert torch.equal(first[name], second[name])
     assert (out / WEIGHTS).is_file()
+
+
+def test_under_torchrun_a_task_is_built_on_the_process_own_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    class Stopped(Exception):
+        """Nothing needs to be trained here."""
+
+    def task(*_: object) -> None:
+        order.append("task")
+        raise Stopped
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("bench.train.resolve_device", lambda wanted: "cuda")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda rank: order.append(f"gpu {rank}"))
+    monkeypatch.setattr(get_method("crw"), "training_task", task)
+    with pytest.raises(Stopped):
+        train_method("crw", TrainingChoice(["synthetic"], budget="2it", out=tmp_path / "out"))
+    assert order == ["gpu 1", "task"]

@@ -60,6 +60,16 @@ def test_affinity_loss_and_agreement_are_those_of_plain_loops() -> None:
         assert agreed[image].item() == pytest.approx(shared / 12)
 
 
+def test_similarities_are_exact_where_networks_compute_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(1, 16, 4, 4)
+    exact = affinity(features)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = affinity(features)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, exact)
+
+
 def test_the_loss_is_zero_for_the_teacher_itself_and_finite_for_flat_features() -> None:
     torch.manual_seed(0)
     teacher = affinity(torch.randn(1, 7, 3, 3))
@@ -165,7 +175,8 @@ def test_the_labels_of_the_teacher_are_admitted(
     assert read_weights(path).keys() == Encoder(TINY).state_dict().keys()
     regime = read_header(path)["regime"]
     assert (regime["images"], regime["image_labels"]) == (count, labels)
-    assert "4 unlabelled images" in regime["note"] or teacher == "random"
+    told = "4 unlabelled images" if teacher == "imagenet" else "random weights"
+    assert told in regime["note"]
     built = DistilledImageNet(CorrespondenceSettings(short_side=48), Context(weights=path))
     assert built.regime().images == count
     assert len(segment(built, scene(4))) == 4

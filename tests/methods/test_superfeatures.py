@@ -16,8 +16,8 @@ from bench.method import Context
 from bench.train import TrainingChoice, train_method
 from bench.training import read_header, read_weights
 from methods.clips import IMAGENET_MEAN, IMAGENET_STD
-from methods.correspondence.encoder import TINY, Encoder, EncoderSettings
-from methods.correspondence.method import CorrespondenceSettings
+from methods.correspondence.encoder import TINY, Encoder, EncoderSettings, ProjectionSettings
+from methods.correspondence.method import CorrespondenceSettings, build_encoder
 from methods.shls.losses import nt_xent, sample_triplets
 from methods.shls.model import Batch, Sample, collate
 from methods.shls.pooling import majority
@@ -84,6 +84,14 @@ def test_superpixels_are_described_as_by_plain_loops() -> None:
             torch.testing.assert_close(
                 frame.superfeatures[superpixel - 1], expected[0], rtol=1e-3, atol=1e-4
             )
+
+
+def test_a_projection_learns_too_because_labels_are_propagated_along_it() -> None:
+    projected = SMALL.model_copy(update={"projection": ProjectionSettings(channels=8)})
+    torch.manual_seed(0)
+    made = SuperfeatureObjective(Encoder(projected), size=8, across_frames=True)
+    made(collate([sample()]))["metric_loss"].backward()
+    assert all(parameter.grad is not None for parameter in made.parameters())
 
 
 @torch.no_grad()
@@ -187,8 +195,10 @@ def test_training_by_command_exports_the_encoder_alone(
     assert (regime["images"], regime["image_labels"]) == (4, "none")
     built = Superfeatures(CorrespondenceSettings(short_side=48), Context(weights=path))
     assert built.regime().images == 4
-    untrained = Encoder(TINY).state_dict()
+    untrained = build_encoder("tiny", 0).state_dict()
     assert not torch.equal(built.encoder.state_dict()["conv1.weight"], untrained["conv1.weight"])
+    for name, tensor in read_weights(path).items():
+        torch.testing.assert_close(built.encoder.state_dict()[name], tensor, check_dtype=False)
     assert len(segment(built, scene(4))) == 4
 
 

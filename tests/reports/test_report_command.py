@@ -128,7 +128,7 @@ def test_costs_of_labels_are_told(tmp_path: Path, call: Callable[..., Result]) -
     write_run(tmp_path / "run", [COPY, MASKS], masks=False)
     done = call("report", "run", "--label-seconds", "saliency=27, mask=158")
     assert done.exit_code == 0
-    assert "27 for an outline (instead of 54)" in done.output
+    assert "27 for an outline (instead of 54)" in " ".join(done.output.split())
     hours = pd.read_csv(tmp_path / "run/report/table.csv").set_index("method")["annotation_hours"]
     assert hours["masks"] == pytest.approx((3600 * 27 + 100 * 158) / 3600)
     page = (tmp_path / "run/report/index.html").read_text()
