@@ -505,18 +505,18 @@ def test_under_torchrun_a_task_is_built_on_the_process_own_gpu(
 ) -> None:
     order: list[str] = []
 
-    class Stopped(Exception):
+    class StopError(Exception):
         """Nothing needs to be trained here."""
 
     def task(*_: object) -> None:
         order.append("task")
-        raise Stopped
+        raise StopError
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr("bench.train.resolve_device", lambda wanted: "cuda")
     monkeypatch.setattr(torch.cuda, "set_device", lambda rank: order.append(f"gpu {rank}"))
     monkeypatch.setattr(get_method("crw"), "training_task", task)
-    with pytest.raises(Stopped):
+    with pytest.raises(StopError):
         train_method("crw", TrainingChoice(["synthetic"], budget="2it", out=tmp_path / "out"))
     assert order == ["gpu 1", "task"]
