@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,6 +25,7 @@ from methods.pretrained.distilled import (
     distillation,
 )
 from methods.pretrained.imagenet import IMAGENET_IMAGES, ImageNet, ImageNetSettings
+from tests.methods.stills import write_stills
 
 
 @pytest.fixture(scope="module")
@@ -133,18 +133,8 @@ def test_the_teacher_sees_what_imagenet_propagates_on() -> None:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A dataset in ECSSD's layout."""
-    root = tmp_path / "ECSSD"
-    for folder in ("images", "ground_truth_mask"):
-        (root / folder).mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for number in range(6):
-        image = random.integers(0, 256, (60, 80, 3), dtype=np.uint8)
-        cv2.imwrite(str(root / "images" / f"{number:04d}.jpg"), image)
-        mask = np.zeros((60, 80), np.uint8)
-        mask[20:40, 20:50] = 255
-        cv2.imwrite(str(root / "ground_truth_mask" / f"{number:04d}.png"), mask)
-    return root
+    """A dataset of still images."""
+    return write_stills(tmp_path / "ECSSD", 6)
 
 
 SHORT = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,6 +21,7 @@ from methods.shls.losses import nt_xent, sample_triplets
 from methods.shls.model import Batch, Sample, collate
 from methods.shls.pooling import majority
 from methods.superfeatures import SuperfeatureObjective, Superfeatures
+from tests.methods.stills import write_stills
 
 SIDE = 48
 SMALL = EncoderSettings(
@@ -159,19 +159,8 @@ def test_the_score_is_that_of_the_nearest_superfeature_of_the_first_frame() -> N
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A dataset in ECSSD's layout: bright discs on dark textured ground."""
-    root = tmp_path / "ECSSD"
-    for folder in ("images", "ground_truth_mask"):
-        (root / folder).mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for number in range(6):
-        image = random.integers(0, 60, (60, 80, 3), dtype=np.uint8)
-        mask = np.zeros((60, 80), np.uint8)
-        cv2.circle(mask, (30 + 2 * number, 30), 14, 255, -1)
-        image[mask > 0] = 255 - image[mask > 0]
-        cv2.imwrite(str(root / "images" / f"{number:04d}.jpg"), image)
-        cv2.imwrite(str(root / "ground_truth_mask" / f"{number:04d}.png"), mask)
-    return root
+    """A dataset of still images."""
+    return write_stills(tmp_path / "ECSSD", 6)
 
 
 SHORT = [

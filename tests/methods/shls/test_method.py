@@ -6,7 +6,6 @@ import json
 from contextlib import nullcontext
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,6 +24,7 @@ from methods.shls.checkpoint import PREFIX, to_official
 from methods.shls.method import SHLSSettings, shrink_labels
 from methods.shls.network import SHLSNetwork
 from methods.shls.training import SHLSTrainingSettings, split_images
+from tests.methods.stills import write_stills
 from tests.pretend_gpu import pretend_gpu
 
 SMALL = {"width": 16, "modulator_width": 8, "decoder_width": 8, "decoder_skip_width": 8}
@@ -176,19 +176,8 @@ def test_held_out_images_are_never_trained_on_and_subsets_are_nested() -> None:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A dataset in ECSSD's layout: bright discs on dark textured ground."""
-    root = tmp_path / "ECSSD"
-    for folder in ("images", "ground_truth_mask"):
-        (root / folder).mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for number in range(8):
-        image = random.integers(0, 60, (60, 80, 3), dtype=np.uint8)
-        mask = np.zeros((60, 80), np.uint8)
-        cv2.circle(mask, (30 + 2 * number, 30), 14, 255, -1)
-        image[mask > 0] = 255 - image[mask > 0]
-        cv2.imwrite(str(root / "images" / f"{number:04d}.jpg"), image)
-        cv2.imwrite(str(root / "ground_truth_mask" / f"{number:04d}.png"), mask)
-    return root
+    """A dataset of still images."""
+    return write_stills(tmp_path / "ECSSD", 8)
 
 
 TINY_TRAINING = [
