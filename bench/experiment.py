@@ -4,7 +4,8 @@ A row is trained first where it needs that, once per seed, and then runs. Every 
 experiment's folder, so the same command again continues, and rows added later are computed beside
 the others::
 
-    OUT/<row>/                        a run; OUT/<row>.seed1/ for trained rows' other seeds
+    OUT/<row>/                        a run; OUT/<row>.seed1/ for other seeds that have weights of
+                                      their own
     OUT/weights/<row>.safetensors     weights of rows that were trained; beside them, as JSON, what
                                       was asked for
     OUT/trainings/<row>/              their trainings
@@ -64,8 +65,8 @@ class Row:
         preset: of the method; None for its default.
         settings: of the method, by dotted key.
         training: how it is trained; None where weights exist or none are needed.
-        weights: a checkpoint; None for the method's own.
-        seeds: of the row; None for the experiment's.
+        weights: a checkpoint, or one for each seed; None for the method's own.
+        seeds: of the row; None for the experiment's, or those that have a checkpoint.
         group: of rows that do not compare with the others; ``""`` for those that do.
         description: what reports say of it; ``""`` for what they say of its method.
         variant: what tables call it; ``""`` for its name. Rows that differ in their data alone
@@ -80,7 +81,7 @@ class Row:
     preset: Preset | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     training: RowTraining | None = None
-    weights: Path | None = None
+    weights: Path | Mapping[int, Path] | None = None
     seeds: Sequence[int] | None = None
     group: str = ""
     description: str = ""
@@ -186,27 +187,32 @@ def _requests(
     runs: Path,
     watching: Callable[[str], AbstractContextManager[Watcher]],
 ) -> Any:
-    """A row's runs and their folders: one per seed where each seed is trained, else one."""
+    """A row's runs and their folders: one per seed where each has weights of its own, else one."""
     seeds = list(row.seeds or options.seeds)
     common: dict[str, Any] = {
         "methods": [row.method],
         "preset": row.preset,
         "names": {row.method: row.label},
     }
-    if row.training is None:
+    if isinstance(row.weights, Mapping):
+        for seed, file in row.weights.items():
+            update = common | {"seeds": [seed], "weights": {row.method: file}}
+            yield options.model_copy(update=update), runs / row.folder(seed)
+    elif row.training is None:
         weights = {row.method: row.weights} if row.weights else {}
         update = common | {"seeds": seeds, "weights": weights}
         yield options.model_copy(update=update), runs / row.folder()
-        return
-    for seed in seeds:
-        weights = {row.method: trained_weights(row, row.training, seed, options, out, watching)}
-        update = common | {"seeds": [seed], "weights": weights}
-        yield options.model_copy(update=update), runs / row.folder(seed)
+    else:
+        for seed in seeds:
+            file = trained_weights(row, row.training, row.weights, seed, options, out, watching)
+            update = common | {"seeds": [seed], "weights": {row.method: file}}
+            yield options.model_copy(update=update), runs / row.folder(seed)
 
 
 def trained_weights(
     row: Row,
     training: RowTraining,
+    start: Path | None,
     seed: int,
     options: RunConfig,
     out: Path,
@@ -214,13 +220,22 @@ def trained_weights(
 ) -> Path:
     """Weights of a row and seed; trained, or trained further, unless they are finished.
 
+    Args:
+        row: whose weights.
+        training: how they are trained.
+        start: a checkpoint that the training starts from; None for what the method starts from.
+        seed: of the training.
+        options: root and device.
+        out: the experiment's folder.
+        watching: opens a progress display.
+
     Raises:
         ConfigError: weights of that label exist, finished or not, and were asked for otherwise.
     """
     path = out / "weights" / f"{row.training_folder(seed)}.safetensors"
     folder = out / "trainings" / row.training_folder(seed)
     begun = (folder / WEIGHTS).exists()
-    request, asked = path.with_suffix(".json"), _asked(row, training)
+    request, asked = path.with_suffix(".json"), _asked(row, training, start)
     if request.is_file() and (begun or path.is_file()):
         _refuse_another(request, row, asked)
     if path.is_file():
@@ -237,7 +252,7 @@ def trained_weights(
         seed=seed,
         device=options.device,
         amp=training.amp,
-        weights=row.weights,
+        weights=start,
         config=training.config,
         assignments=assignments,
         out=None if begun else folder,
@@ -252,13 +267,13 @@ def trained_weights(
     return path
 
 
-def _asked(row: Row, training: RowTraining) -> dict[str, Any]:
+def _asked(row: Row, training: RowTraining, start: Path | None) -> dict[str, Any]:
     """What decides a row's weights besides seed and data."""
     return {
         "method": row.method,
         "preset": row.preset,
         "settings": {key: text(value) for key, value in row.settings.items()},
-        "start": row.weights.name if row.weights else None,
+        "start": start.name if start else None,
         "data": list(training.data),
         "budget": training.budget,
         "training": {key: text(value) for key, value in training.settings.items()},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -58,9 +58,10 @@ class SuiteRow(BaseModel):
         method: registered name.
         preset: of the method; None for its default.
         set: settings of the method, by dotted key or nested.
-        weights: a checkpoint, beside the suite's file or from the working folder.
+        weights: a checkpoint, beside the suite's file or from the working folder; or one for each
+            seed, as a mapping, of trainings that were repeated.
         training: how it is trained; None to use weights that exist.
-        seeds: of this row; None for the suite's.
+        seeds: of this row; None for the suite's, or those that have a checkpoint.
         group: heading under which tables show it, after rows without one; for rows that differ from
             those in more than what the suite is about. Ranks leave them out.
         description: what its card says; ``""`` for what the method's says.
@@ -73,7 +74,7 @@ class SuiteRow(BaseModel):
     method: str
     preset: Preset | None = None
     set: dict[str, Any] = {}
-    weights: Path | None = None
+    weights: Path | Annotated[dict[int, Path], Field(min_length=1)] | None = None
     training: SuiteTraining | None = None
     seeds: list[int] | None = Field(default=None, min_length=1)
     group: str = ""
@@ -160,6 +161,14 @@ def load_suite(path: Path) -> SuiteConfig:
     for name, row in config.rows.items():
         method = get_method(row.method)
         _check(f"{path}: rows.{name}.set", method, method.Settings, row.set)
+        if isinstance(row.weights, dict) and (row.seeds or row.training):
+            raise ConfigError(
+                f"{path}: rows.{name}.weights",
+                f"a checkpoint for each of the seeds {', '.join(map(str, row.weights))}, and "
+                f"{'seeds' if row.seeds else 'training'}",
+                "a mapping of seeds to checkpoints alone, which says which seeds there are",
+                f"Remove {'seeds' if row.seeds else 'training'}, or name one checkpoint.",
+            )
         if row.training is None:
             continue
         if not issubclass(method, Trainable):
@@ -214,7 +223,7 @@ def rows_of(config: SuiteConfig, path: Path) -> list[Row]:
             row.preset,
             flatten(row.set),
             _training(row.training, path) if row.training else None,
-            _beside(row.weights, path),
+            _weights(row.weights, path),
             row.seeds,
             row.group,
             row.description,
@@ -228,6 +237,12 @@ def _training(training: SuiteTraining, path: Path) -> RowTraining:
     given = {key.removeprefix(TRAINING): value for key, value in flatten(training.set).items()}
     config = _beside(training.config, path)
     return RowTraining(training.data, training.budget, given, config, training.amp)
+
+
+def _weights(weights: Path | dict[int, Path] | None, suite: Path) -> Path | dict[int, Path] | None:
+    if isinstance(weights, dict):
+        return {seed: beside(file, suite) for seed, file in weights.items()}
+    return _beside(weights, suite)
 
 
 def _beside(file: Path | None, suite: Path) -> Path | None:

@@ -19,7 +19,7 @@ from bench.errors import ConfigError
 from bench.experiment import Row, RowTraining, row_notes, run_rows, text
 from bench.method import FromCheckpoint, LabelRegime, MethodCard, MethodSettings, Trainable
 from bench.registry import register_method
-from bench.store import load_run
+from bench.store import load_run, read_json
 from bench.suite import load_suite, rows_of
 from bench.training import read_weights
 from tests.bench.test_training import Line, task
@@ -115,6 +115,26 @@ def test_a_suite_trains_and_runs_its_rows_once_per_seed(tmp_path: Path) -> None:
         read_weights(tmp_path / f"out/weights/Learns{end}.safetensors") for end in ("", ".seed1")
     ]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_trainings_that_were_repeated_are_seeds_of_one_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "suite.yaml", SUITE)
+    run(rows_of(load_suite(path), path), tmp_path / "out", seeds=[0, 1])
+    trained = tmp_path / "out/weights"
+    named = "weights: {0: out/weights/Learns.safetensors, 1: out/weights/Learns.seed1.safetensors}"
+    training = "training: {data: [scenes], budget: 3it, set: {learning_rate: 0.05}}"
+    write(path, SUITE.replace(training, named).replace("seeds: [0, 1]", "seeds: [5]"))
+    TRAINED.clear()
+    *_, row = rows_of(load_suite(path), path)
+    [learns] = run([row], tmp_path / "again", seeds=[5])
+    assert TRAINED == []
+    assert [folder.name for folder in learns.runs] == ["Learns", "Learns.seed1"]
+    for seed, (folder, file) in enumerate(
+        zip(learns.runs, ("Learns.safetensors", "Learns.seed1.safetensors"), strict=True)
+    ):
+        jobs = read_json(folder / "plan.json")["jobs"]
+        assert {(job["seed"], job["weights"]) for job in jobs} == {(seed, str(trained / file))}
+        assert set(load_run(folder).scores["variant"]) == {"Learns"}
 
 
 def test_rows_keep_what_is_told_of_them(tmp_path: Path) -> None:
@@ -235,6 +255,9 @@ training: {data: [scenes], budget: 2it}
         ("seeds: [0, 1]", "baseline: Learned", "baseline"),
         ("method: ", "group: Others\n    method: ", "a group for every row"),
         ("method: learner", "method: shifting", "rows.Learns.training"),
+        ("training: {", "weights: {0: a.safetensors}\n    training: {", "and training"),
+        ("set: {shift: 2}", "weights: {0: a.safetensors}", "and seeds"),
+        ("set: {shift: 2}", "weights: {}", "rows.Moves.weights"),
         ("  Moves:", "  Stands-still:", None),
         ("  Moves:", "  Stands_still:", "rows.Stands still"),
     ],
