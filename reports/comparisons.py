@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reports.lines import rows_of, seeds_agree
 from reports.results import DATASET, DatasetInfo, Results
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Comparison:
             complete one of it; groups without such a method have none.
         ranking: mean ranks over sequences by J&F of the complete methods without a group; None
             with fewer than two of them or two sequences.
+        of_seeds: by score and label of a complete method, the mean of each seed that counts, see
+            :func:`reports.lines.seeds_agree`.
     """
 
     dataset: DatasetInfo
@@ -51,6 +54,14 @@ class Comparison:
     pairs: Mapping[str, Sequence[Difference]]
     best: Mapping[str, tuple[str, ...]]
     ranking: Ranking | None
+    of_seeds: Mapping[str, Mapping[str, tuple[float, ...]]]
+
+    def over_seeds(self, difference: Difference, score: str = MAIN) -> tuple[float, float]:
+        """95 % interval of a difference over other seeds; NaN where either has fewer than two."""
+        from bench.metrics.comparison import over_seeds
+
+        means = self.of_seeds[score]
+        return over_seeds(means[difference.first], means[difference.second])
 
 
 def compare_methods(results: Results, dataset: DatasetInfo) -> Comparison:
@@ -70,7 +81,19 @@ def compare_methods(results: Results, dataset: DatasetInfo) -> Comparison:
         winners[name] = _best_of_groups(results, pairs[name])
     ranked = {label: scores[label] for label in complete if not results.group_of[label]}
     ranking = rank(_by_sequence(ranked, sequences))
-    return Comparison(dataset, complete, partial, pairs, winners, ranking)
+    of_seeds = {name: _of_seeds(results, dataset, complete, name) for name in TESTED}
+    return Comparison(dataset, complete, partial, pairs, winners, ranking, of_seeds)
+
+
+def _of_seeds(
+    results: Results, dataset: DatasetInfo, labels: Sequence[str], score: str
+) -> Mapping[str, tuple[float, ...]]:
+    found = {}
+    for info in results.methods.values():
+        if info.label in labels:
+            rows = rows_of(results, dataset, info)
+            found[info.label] = tuple(rows[score][: 1 if seeds_agree(rows) else None])
+    return found
 
 
 def _best_of_groups(results: Results, pairs: Sequence[Difference]) -> tuple[str, ...]:
@@ -205,13 +228,26 @@ def differences_csv(results: Results, baseline: str | None = None) -> str:
             rows += [
                 {**key, "score": score, "family": family, **vars(each)}
                 | {"significant": each.significant, "at_floor": each.at_floor}
+                | _seeds_of(comparison, each, score)
                 for family, found in families.items()
                 for each in found
             ]
     columns = ["score", "family", "first", "second", "difference", "low", "high", "p_value"]
     columns += ["adjusted", "at_floor", "significant", "compared", "resamples"]
     columns += ["sequences", "objects", "won", "lost"]
+    columns += ["first_seeds", "second_seeds", "over_seeds_low", "over_seeds_high"]
     return pd.DataFrame(rows, columns=[*DATASET, *columns]).to_csv(index=False, lineterminator="\n")
+
+
+def _seeds_of(comparison: Comparison, difference: Difference, score: str) -> dict[str, float]:
+    low, high = comparison.over_seeds(difference, score)
+    means = comparison.of_seeds[score]
+    return {
+        "first_seeds": len(means[difference.first]),
+        "second_seeds": len(means[difference.second]),
+        "over_seeds_low": low,
+        "over_seeds_high": high,
+    }
 
 
 def _complete(
@@ -236,11 +272,9 @@ def _by_sequence(scores: Scores, sequences: NDArray[np.object_]) -> Scores:
     return {label: table[label].to_numpy(dtype=np.float64) for label in scores}
 
 
-def interval(difference: Difference) -> str:
-    """The 95 % interval of a difference for a table, empty where there is none."""
-    if math.isnan(difference.low):
-        return ""
-    return f"{signed(difference.low)} to {signed(difference.high)}"
+def interval(low: float, high: float) -> str:
+    """The 95 % interval of a difference for a table, empty where there is none (NaN)."""
+    return "" if math.isnan(low) else f"{signed(low)} to {signed(high)}"
 
 
 def signed(value: float) -> str:

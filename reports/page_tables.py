@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.comparisons import SCOPE, TESTED, against, interval, probability, signed
+from reports.comparisons import MAIN, SCOPE, TESTED, against, interval, probability, signed
 from reports.drawing import slug
 from reports.lines import (
     MISSING,
@@ -230,9 +230,13 @@ def difference_table(results: Results, dataset: DatasetInfo, baseline: str | Non
     if not main:
         return None
     found = {score: against(results, comparison, baseline, score)[1] for score in TESTED}
+    seeds = [comparison.over_seeds(each) for each in main]
+    repeated = any(math.isfinite(low) for low, _ in seeds)
     heads = [Head("Method", number=False)]
     for score in TESTED:
         heads += [Head(f"{score} minus"), Head("95 % interval"), Head("p (Holm)")]
+        if score == MAIN and repeated:
+            heads.append(Head("95 %, over seeds", hint="other trainings, on these sequences"))
     heads += [Head("Sequences won", hint="by mean J&F"), Head("lost", hint="by mean J&F")]
     looks = styles(results)
     kinds = {info.label: info.regime_kind for info in results.methods.values()}
@@ -242,9 +246,12 @@ def difference_table(results: Results, dataset: DatasetInfo, baseline: str | Non
         for score in TESTED:
             one = found[score][place]
             cells.append(Cell(signed(one.difference), one.difference, best=one.significant))
-            cells.append(Cell(interval(one) or MISSING, sortable(one.low)))
+            cells.append(Cell(interval(one.low, one.high) or MISSING, sortable(one.low)))
             p_value = probability(one.adjusted, one.at_floor)
             cells.append(Cell(p_value, sortable(one.adjusted)))
+            if score == MAIN and repeated:
+                low, high = seeds[place]
+                cells.append(Cell(interval(low, high) or MISSING, sortable(low)))
         cells += [Cell(str(each.won), each.won), Cell(str(each.lost), each.lost)]
         rows.append(Row(cells, kinds[each.first], results.group_of[each.first]))
     floor = _floor((cell for row in rows for cell in row.cells), main[0].resamples)
@@ -254,6 +261,11 @@ def difference_table(results: Results, dataset: DatasetInfo, baseline: str | Non
         f"sequences, {SCOPE}. P-values: corrected after Holm over {family}. Bold: significant at "
         f"5 %.{floor}"
     )
+    if repeated:
+        caption += (
+            " Over seeds: Welch's interval for other trainings on these sequences, where both "
+            "methods have two seeds at least; each by itself."
+        )
     left_out = []
     if comparison.partial:
         names = ", ".join(comparison.partial)

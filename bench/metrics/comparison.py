@@ -2,12 +2,14 @@
 
 Scores are per object; the mean over objects is the figure that DAVIS reports. Objects of one
 sequence share its difficulty, and frames even more so, so whole sequences are what is resampled.
-Trainings are not: what is found holds for the weights that were measured.
+Trainings are not: what is found holds for the weights that were measured. What other trainings
+would give, on the sequences that were measured, is a question of its own.
 
 ::
 
     comparisons = compare({"crw": scores, "mast": others}, sequences)
     best(comparisons)
+    over_seeds([45.6, 46.1, 44.9], [48.8, 48.0, 49.3])
 """
 
 from __future__ import annotations
@@ -162,6 +164,36 @@ def corrected(differences: Sequence[Difference]) -> list[Difference]:
         replace(each, adjusted=float(value), compared=compared)
         for each, value in zip(differences, adjusted, strict=True)
     ]
+
+
+def over_seeds(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
+    """95 % interval of a difference between two methods over other seeds, by Welch's test.
+
+    Source: Welch, The generalization of Student's problem when several different population
+    variances are involved. Biometrika 1947.
+
+    Args:
+        first: mean score of each seed's training, on the same sequences: float ``(seeds,)``.
+        second: of the other method, which may have others.
+
+    Returns:
+        Ends of the interval of the first's minus the second's; NaN with fewer than two seeds of
+        either.
+    """
+    samples = [np.asarray(values, np.float64) for values in (first, second)]
+    if min(len(each) for each in samples) < 2:
+        return float("nan"), float("nan")
+    difference = float(samples[0].mean() - samples[1].mean())
+    # Variances of the two means, and their degrees of freedom.
+    variances = np.array([each.var(ddof=1) / len(each) for each in samples])
+    freedom = np.array([len(each) - 1 for each in samples])
+    variance = variances.sum()
+    if variance == 0:
+        return difference, difference
+    # Welch and Satterthwaite's degrees of freedom of the difference.
+    joint = variance**2 / (variances**2 / freedom).sum()
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, joint) * np.sqrt(variance))
+    return difference - half, difference + half
 
 
 def best(differences: Sequence[Difference]) -> str | None:

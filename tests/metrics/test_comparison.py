@@ -15,6 +15,7 @@ from bench.metrics.comparison import (
     corrected,
     critical_difference,
     holm,
+    over_seeds,
     rank,
 )
 
@@ -158,6 +159,33 @@ def test_a_p_value_above_the_floor_is_no_bound() -> None:
     (found,) = compare({"a": values, "b": np.zeros(20)}, np.arange(20))
     assert 0.01 < found.p_value < 0.9
     assert not found.at_floor
+
+
+def test_intervals_over_seeds_cover_as_often_as_they_say() -> None:
+    # Three trainings each, of methods whose trainings spread unlike.
+    random = np.random.default_rng(11)
+    trials = 1500
+    ends = np.array(
+        [over_seeds(random.normal(3, 1, 3), random.normal(2, 2, 3)) for _ in range(trials)]
+    )
+    covered = np.mean((ends[:, 0] <= 1) & (ends[:, 1] >= 1))
+    assert 0.93 <= covered <= 0.98
+
+
+def test_without_two_seeds_of_both_nothing_is_said_of_others() -> None:
+    assert np.isnan(over_seeds([1.0, 2.0], [3.0])).all()
+    assert np.isnan(over_seeds([], [3.0, 4.0])).all()
+    assert over_seeds([3.0, 3.0], [1.0, 1.0, 1.0]) == (2.0, 2.0)
+    low, high = over_seeds([3.0, 3.0], [1.0, 1.2])
+    assert low < 1.9 < high
+
+
+@given(st.integers(2, 6), st.integers(2, 6), st.integers(0, 1000))
+def test_intervals_over_seeds_are_scipys(first: int, second: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    samples = random.normal(50, 2, first), random.normal(45, 5, second)
+    expected = stats.ttest_ind(*samples, equal_var=False).confidence_interval(0.95)
+    assert over_seeds(*samples) == pytest.approx((expected.low, expected.high))
 
 
 def test_nobody_is_best_among_equals() -> None:

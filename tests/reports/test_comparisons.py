@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_runs import FakeJob, FakeMethod, Maker
+from scipy import stats
 
 from bench.errors import ConfigError
 from reports import build
@@ -126,6 +127,46 @@ def test_seeds_are_averaged_before_comparing(make_run: Maker) -> None:
     assert each.objects == 8
 
 
+def repeated(name: str, *shifts: float) -> FakeMethod:
+    """A method whose seeds differ by a shift of all scores."""
+    jobs = [job for seed, by in enumerate(shifts) for job in method(name, LEVELS + by, seed).jobs]
+    return FakeMethod(name, jobs)
+
+
+def test_intervals_over_seeds(make_run: Maker) -> None:
+    fakes = [repeated("a", 0.1, 0.12, 0.14), repeated("b", 0.0, 0.04), method("c", LEVELS)]
+    fakes.append(repeated("d", 0.05, 0.05))  # one file of weights, run twice
+    results = collect([make_run("one", fakes, sequences=NAMES, masks=False)])
+    (dataset,) = results.datasets.values()
+    (comparison,) = results.comparisons.values()
+    by_names = {(each.first, each.second): each for each in comparison.pairs["J&F"]}
+    low, high = comparison.over_seeds(by_names["A", "B"])
+    # By hand, in points: variances of the means of 3 and 2 seeds.
+    a, b = 4 / 3, 8 / 2
+    freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 1)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(a + b)
+    assert (low, high) == pytest.approx((10 - half, 10 + half))
+    assert all(np.isnan(comparison.over_seeds(by_names["A", name])).all() for name in "CD")
+    assert [len(comparison.of_seeds["J"][name]) for name in "ABCD"] == [3, 2, 1, 1]
+
+    table = pd.read_csv(io.StringIO(differences_csv(results)))
+    row = table[(table["first"] == "A") & (table["second"] == "B")].iloc[0]
+    assert (row["over_seeds_low"], row["over_seeds_high"]) == pytest.approx((low, high))
+    assert (row["first_seeds"], row["second_seeds"]) == (3, 2)
+    shown = difference_table(results, dataset, "B")
+    assert shown is not None
+    place = [head.text for head in shown.heads].index("95 %, over seeds")
+    cells = {row.cells[0].text: row.cells[place].text for row in shown.rows}
+    assert cells == {"A": interval(low, high), "C": "–", "D": "–"}
+
+
+def test_without_repeated_trainings_there_is_no_column_of_seeds(clear: Results) -> None:
+    (dataset,) = clear.datasets.values()
+    table = difference_table(clear, dataset, None)
+    assert table is not None
+    assert not any("seeds" in head.text for head in table.heads)
+
+
 def test_object_scores_against_a_plain_loop(clear: Results) -> None:
     (dataset,) = clear.datasets.values()
     scores, sequences = object_scores(clear, dataset, "J")
@@ -225,4 +266,5 @@ def test_words(clear: Results) -> None:
     assert bounds == ["≤ 0.005", "≤ 0.005", "< 0.001", "–"]
     (comparison,) = clear.comparisons.values()
     b = next(each for each in against(clear, comparison)[1] if each.first == "B")
-    assert interval(b) == "−20.0 to −20.0"
+    assert interval(b.low, b.high) == "−20.0 to −20.0"
+    assert interval(np.nan, np.nan) == ""
