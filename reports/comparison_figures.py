@@ -6,7 +6,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
-from reports.comparisons import SCOPE, Comparison, against
+from reports.comparisons import MAIN, SCOPE, Comparison, against
 from reports.drawing import (
     INK,
     PAPER,
@@ -38,6 +38,8 @@ def differences(results: Results, comparison: Comparison, baseline: str | None =
     label, found = against(results, comparison, baseline)
     looks = styles(results)
     groups = [results.group_of[each.first] for each in found]
+    of_seeds = comparison.of_seeds[MAIN]
+    repeated = [each for each in found if len(of_seeds[each.first]) > 1]
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=1)
@@ -57,6 +59,18 @@ def differences(results: Results, comparison: Comparison, baseline: str | None =
                 facecolor=look.colour if each.significant else PAPER,
                 linewidth=1.5,
             )
+            if each in repeated:
+                minus = sum(of_seeds[label]) / len(of_seeds[label])
+                places = [mean - minus for mean in of_seeds[each.first]]
+                axes.scatter(
+                    places,
+                    [row + 0.28] * len(places),
+                    marker="^",
+                    s=12,
+                    color=look.colour,
+                    linewidth=0,
+                    zorder=3,
+                )
         axes.set_yticks(range(len(found)), [wrapped(each.first) for each in found])
         axes.set_ylim(len(found) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -72,6 +86,8 @@ def differences(results: Results, comparison: Comparison, baseline: str | None =
         "after Holm's correction over all of them, so an interval can exclude zero where the "
         f"marker is hollow.{below_the_line(groups)}"
     )
+    if repeated:
+        text += f" Small triangles: single seeds, each minus the mean of {label}."
     title = f"Which differences hold on other videos, {comparison.dataset.label}"
     height = 1.0 + ROW * len(found)
     return draw_figure("differences", comparison.dataset, title, text, draw, height)

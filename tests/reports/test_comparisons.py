@@ -156,6 +156,12 @@ def test_intervals_over_seeds(make_run: Maker) -> None:
     shown = difference_table(results, dataset, "B")
     assert shown is not None
     place = [head.text for head in shown.heads].index("95 %, over seeds")
+    # In the figure, three small marks of A and none of the others, each minus the mean of B.
+    drawing = differences(results, comparison, "B")
+    assert "Small triangles: single seeds" in drawing.text
+    once = {"J&F": {label: means[:1] for label, means in comparison.of_seeds["J&F"].items()}}
+    without = differences(results, replace(comparison, of_seeds=once), "B")
+    assert drawing.svg.count("<use ") - without.svg.count("<use ") == 3
     cells = {row.cells[0].text: row.cells[place].text for row in shown.rows}
     assert cells == {"A": interval(low, high), "C": "–", "D": "–"}
 
