@@ -144,10 +144,10 @@ class _Candidates:
         costs += 8 * (_shared(self.boxes, strokes) > 0).sum(axis=1)
         costs += 40 * _held(self.lines, names)
         costs += 20 * _held(self.lines, _around(drawn, 1.5))
-        costs += 3 * _held(self.lines, rest)
+        costs += 8 * _held(self.lines, rest)
         distances = [0 if place.near else math.hypot(place.right, place.up) for place in PLACES]
         # Rounded, so that of equal places the preferred one is taken.
-        return np.asarray(costs.round() + np.array(distances) / 2, dtype=np.float64)
+        return np.asarray(costs.round() + 0.75 * np.array(distances), dtype=np.float64)
 
 
 def best_places(points: Points, sizes: Points, obstacles: Obstacles) -> list[Place]:
