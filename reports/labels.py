@@ -24,7 +24,7 @@ ALL_NAMED = 8
 """With more methods than this only the best and the worst of each kind are named."""
 
 WIDER = 1.06
-"""Times the width that is measured: text is drawn at a finer resolution, where letters are wider."""
+"""Times the width that is measured: text is drawn at a finer resolution, which makes it wider."""
 
 LINE = 18
 """Letters of a name on one line."""
