@@ -73,7 +73,8 @@ def execute(
     Args:
         config: what to run.
         assignments: ``--set`` values by dotted key.
-        path: the run's folder, new or of an interrupted run of the same configuration.
+        path: the run's folder, new or of an earlier run of the same configuration, or of one that
+            this one extends: by seeds, sequences, datasets or methods.
         on_start: called with the plan and the number of jobs that were finished before.
         on_outcome: called with each job's outcome as it finishes.
 
@@ -84,7 +85,7 @@ def execute(
         raise StoreError(path, "a file", "a folder for the run", "Choose another --out.")
     plan = make_plan(config, assignments)
     with locked(path):
-        started = _open_folder(path, config, assignments)
+        started = _open_folder(path, config, assignments, plan)
         sweep(path)
         todo = [Task(job, path) for job in plan.jobs if not is_done(path, job.id)]
         result = RunResult(path, plan, reused=len(plan.jobs) - len(todo))
@@ -107,7 +108,7 @@ def execute(
     return result
 
 
-def _open_folder(path: Path, config: RunConfig, assignments: Mapping[str, Any]) -> str:
+def _open_folder(path: Path, config: RunConfig, assignments: Mapping[str, Any], plan: Plan) -> str:
     """When the run in this folder was first started; refuses folders that hold something else."""
     record = path / "run.json"
     if not record.exists():
@@ -123,18 +124,27 @@ def _open_folder(path: Path, config: RunConfig, assignments: Mapping[str, Any]) 
     earlier, earlier_assignments = stored_request(path)
     # How many workers compute a run, and where, does not change what it is.
     free = {"workers", "engine", "root"}
-    if (
+    other = (
         earlier.model_dump(exclude=free) != config.model_dump(exclude=free)
         or dict(assignments) != earlier_assignments
-    ):
+    )
+    if other and not _extends(plan, path):
         raise StoreError(
             path,
             "a run of another configuration",
-            "a new folder, or the same configuration",
+            "a new folder, the same configuration, or one that has all jobs of that run and more",
             f"Choose another --out, or continue it with --resume {path}.",
         )
     started: str = read_json(record)["started"]
     return started
+
+
+def _extends(plan: Plan, run: Path) -> bool:
+    """Whether a plan has all jobs of a run, so that nothing in its folder is lost or mixed up."""
+    record = run / "plan.json"
+    earlier = read_json(record)["jobs"] if record.is_file() else []
+    kept = {(job["id"], job["variant"]) for job in earlier}
+    return bool(kept) and kept <= {(job.id, job.variant) for job in plan.jobs}
 
 
 def _now() -> str:

@@ -137,6 +137,18 @@ def test_trainings_that_were_repeated_are_seeds_of_one_row(tmp_path: Path) -> No
         assert set(load_run(folder).scores["variant"]) == {"Learns"}
 
 
+def test_seeds_can_be_added_to_a_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "suite.yaml", SUITE)
+    rows = rows_of(load_suite(path), path)[:2]
+    run(rows, tmp_path / "out")
+    write(
+        path, SUITE.replace("set: {shift: 2}\n    seeds: [0]", "set: {shift: 2}\n    seeds: [0, 1]")
+    )
+    [stands, moves] = run(rows_of(load_suite(path), path)[:2], tmp_path / "out")
+    assert (stands.reason, moves.reason) == (None, None)
+    assert set(load_run(moves.runs[0]).scores["seed"]) == {0, 1}
+
+
 def test_rows_keep_what_is_told_of_them(tmp_path: Path) -> None:
     told = "  Learns:\n    group: Others\n    description: It learns.\n    paper: A. 2020\n"
     path = write(tmp_path / "suite.yaml", SUITE.replace("  Learns:\n", told))

@@ -67,6 +67,21 @@ def test_another_configuration_needs_another_folder(tmp_path):
         run(tmp_path / "one", {"shifting.shift": 2})
 
 
+def test_a_run_can_be_extended(tmp_path):
+    run(tmp_path / "one", seeds=[0], sequences=["scene-0"])
+    before = load_run(tmp_path / "one").scores
+    result = run(tmp_path / "one", seeds=[0, 1])
+    assert (result.reused, len(result.plan.jobs)) == (1, 8)
+    after = load_run(tmp_path / "one").scores
+    assert set(after.seed) == {0, 1}
+    assert after.sequence.nunique() == 4
+    kept = after[(after.seed == 0) & (after.sequence == "scene-0")]
+    assert kept.value.tolist() == before.value.tolist()
+    # Back again would leave jobs out.
+    with pytest.raises(StoreError, match="all jobs of that run"):
+        run(tmp_path / "one", seeds=[1])
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("important")
     with pytest.raises(StoreError, match=r"thesis\.txt"):
