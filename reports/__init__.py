@@ -86,7 +86,7 @@ def build(
         gap_folders: of ``python -m bench gap``, sections of the page;
             :func:`reports.gap.build_report` writes a page of them alone.
         rows: what is told of a suite's rows, by name: the ``group`` under whose heading tables show
-            a row, and the ``description`` and ``paper`` on its card.
+            a row, the ``description`` and ``paper`` on its card, and why it is ``unfinished``.
         label_seconds: annotation time of one label, by kind; others than these count as in
             :data:`bench.method.SECONDS_PER_LABEL`.
 

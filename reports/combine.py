@@ -45,7 +45,8 @@ def collect(
 
     Args:
         runs: in any order.
-        rows: what is told of a suite's rows, by name: ``group``, ``description`` and ``paper``.
+        rows: what is told of a suite's rows, by name: ``group``, ``description`` and ``paper``, and
+            why it is ``unfinished``.
         label_seconds: annotation time of one label, by kind; others than these count as in
             :data:`bench.method.SECONDS_PER_LABEL`.
 
@@ -68,10 +69,18 @@ def collect(
     objects = object_table(scores)
     protocols, mixed = _protocols(scores)
     table = seed_table(objects, cost, jobs, methods, datasets, protocols)
-    notes = [note for note in unread if note] + notes + different + mixed
+    notes = [note for note in unread if note] + notes + different + mixed + _unfinished(rows)
     found = (scores, cost, jobs, objects, table, methods, datasets)
     groups = _groups(methods.values(), rows)
     return Results(ordered, *found, tuple(notes), classes, groups, seconds)
+
+
+def _unfinished(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return [
+        f"{name}: not finished: {note['unfinished']}"
+        for name, note in rows.items()
+        if note.get("unfinished")
+    ]
 
 
 def _groups(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -142,8 +142,10 @@ def ablate(
     places: dict[str, Any] = {"root": root, "sequences": names(sequences), "seeds": names(seeds)}
     places |= {"device": device, "workers": workers, "data": config.data}
     folder = out or Path("runs", file.stem)
-    with nullcontext() if dry_run else _recorded(folder, {"title": config.title, "gap": None}):
+    record: dict[str, Any] = {"title": config.title, "gap": None}
+    with nullcontext() if dry_run else _recorded(folder, record):
         outcomes = _run_rows(config.title, rows, places, folder, dry_run)
+        _tell_unfinished(record, outcomes)
     if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
 
@@ -176,8 +178,9 @@ def suite(
     folder = out or Path("runs", file.stem)
     ends = (config.gap.source, config.gap.oracle) if config.gap else None
     outcomes: list[Outcome] = []
-    record = {
-        "title": f"{config.title} ({config.comparison})",
+    named = config.comparison in config.title.lower()
+    record: dict[str, Any] = {
+        "title": config.title if named else f"{config.title} ({config.comparison})",
         "gap": ends,
         "baseline": config.baseline,
         "rows": row_notes(rows),
@@ -190,6 +193,7 @@ def suite(
             # Trainings serve all protocols and stay in the suite's folder.
             where = folder / protocol if len(config.protocols) > 1 else folder
             outcomes += _run_rows(title, rows, places, folder, dry_run, where)
+            _tell_unfinished(record, outcomes)
     _write_report(outcomes, folder)
     if any(outcome.reason for outcome in outcomes):
         sys.exit(1)
@@ -211,6 +215,14 @@ def _recorded(folder: Path, record: Mapping[str, Any]) -> Iterator[None]:
             write_json(folder / EXPERIMENT, record)
         elif folder.is_dir():
             folder.rmdir()
+
+
+def _tell_unfinished(record: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
+    """Note why rows are missing, so that no table has a silent hole."""
+    for outcome in outcomes:
+        if outcome.reason:
+            rows = record.setdefault("rows", {})
+            rows.setdefault(outcome.row.label, {})["unfinished"] = outcome.reason
 
 
 def _write_report(outcomes: list[Outcome], folder: Path) -> None:

@@ -115,6 +115,23 @@ def test_a_suites_baseline_groups_and_descriptions(
     assert set(families(tmp_path / "third")) == {"all pairs"}
 
 
+def test_rows_that_could_not_run_are_on_the_page(tmp_path: Path) -> None:
+    lacking = "Theirs: {method: crw, preset: paper, weights: nowhere.pth}"
+    (tmp_path / "s.yaml").write_text(
+        f"title: As Published\ncomparison: as published\ndata: [synthetic]\n"
+        f"rows: {{Copy: {{method: copy}}, {lacking}}}\n"
+    )
+    out = tmp_path / "out"
+    command = ["suite", str(tmp_path / "s.yaml"), "--out", str(out), "--sequences", "easy-0-coffee"]
+    assert CliRunner().invoke(app, command).exit_code == 1
+    page = (out / "report/index.html").read_text()
+    assert re.search(r"Theirs: not finished: [^<]*nowhere\.pth: found no such file", page)
+    assert "<title>As Published</title>" in page
+    notes = json.loads((out / "experiment.json").read_text())["rows"]
+    assert "unfinished" in notes["Theirs"]
+    assert "unfinished" not in notes["Copy"]
+
+
 def test_an_end_that_did_not_run(tmp_path: Path, call: Callable[..., Result]) -> None:
     write_run(tmp_path / "suite/Low", [LOW], masks=False)
     write_json(tmp_path / "suite/experiment.json", {"title": "T", "gap": ["Low", "High"]})
