@@ -276,7 +276,12 @@ def _run_rows(
         load_reports().print_table([load_run(path) for path in runs], console, row_notes(rows))
         where = shlex.quote(str(folder))
         console.print(f"\nPage and figures: python -m bench report {where}", soft_wrap=True)
-    missing = [outcome for outcome in outcomes if outcome.reason]
-    for outcome in missing:
-        errors.print(f"{outcome.row.name}: not finished: {outcome.reason}", markup=False)
+    missing: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.reason:
+            missing.setdefault(outcome.reason, []).append(outcome.row.name)
+    # What all rows lack, such as their data, is said once.
+    for reason, lacking in missing.items():
+        rows_named = "All rows" if len(lacking) == len(rows) > 1 else ", ".join(lacking)
+        errors.print(f"{rows_named}: not finished: {reason}", markup=False)
     return outcomes

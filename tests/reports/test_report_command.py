@@ -205,12 +205,15 @@ def test_a_suite_is_recorded_when_it_ran_and_wrong_input_leaves_nothing(
     call: Callable[..., Result], tmp_path: Path
 ) -> None:
     rows = "rows: {Copy: {method: copy, description: Stands still.}}\nbaseline: Copy"
-    (tmp_path / "s.yaml").write_text(f"title: T\ncomparison: controlled\n{rows}\ndata: [davis16]")
+    two = rows.replace("}}", "}, Again: {method: copy}}")
+    (tmp_path / "s.yaml").write_text(f"title: T\ncomparison: controlled\n{two}\ndata: [davis16]")
     (tmp_path / "t.yaml").write_text(
         f"title: T\ncomparison: controlled\n{rows}\ndata: [synthetic]\n"
     )
     wrong = CliRunner().invoke(app, ["suite", "s.yaml", "--root", "nowhere", "--out", "wrong"])
     assert wrong.exit_code != 0
+    assert wrong.output.count("not finished") == 1
+    assert "All rows: not finished: davis16" in wrong.output
     assert not (tmp_path / "wrong").exists()
     ran = call("suite", "t.yaml", "--out", "right", "--sequences", "easy-0-coffee")
     assert ran.exit_code == 0, ran.output
